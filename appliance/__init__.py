@@ -1,0 +1,1 @@
+"""A private voice assistant: separate processes, shared-memory audio rings, no network."""
