@@ -1,0 +1,1 @@
+"""Voice activity: is somebody speaking, and where exactly did it begin and end."""
