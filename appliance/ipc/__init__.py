@@ -1,0 +1,1 @@
+"""How the processes share audio and talk: rings in shared memory, messages over ZeroMQ."""

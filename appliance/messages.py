@@ -1,0 +1,369 @@
+"""The one table of messages: every message on the bus, its topic, its one publisher, its rate.
+
+A message is a frozen struct, sent as one ZeroMQ frame ``topic NUL version msgpack`` and validated
+against its schema when it arrives. Times are CLOCK_MONOTONIC nanoseconds (``_ns``), comparable
+between the processes of one machine. After openpilot's ``cereal/services.py`` and
+livekit-agents' ``ipc/proto.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import msgspec
+
+from appliance.processes import HEARTBEAT_INTERVAL_MS, PROCESSES, RING_WRITERS
+
+SCHEMA_VERSION = 1
+LOCAL_SESSION = "local"
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all messages."""
+
+    topic: ClassVar[str] = ""
+
+
+# --- audio rings -------------------------------------------------------------------------------
+
+
+class Span(msgspec.Struct, frozen=True, array_like=True):
+    """Names audio: blocks ``first`` to ``last`` (both included) of one life of a ring's writer."""
+
+    epoch: int
+    first: int
+    last: int
+
+
+class BlocksReady(Message, frozen=True, kw_only=True):
+    """Blocks up to ``sequence`` of ``epoch`` can be read. Cumulative: a lost one loses nothing."""
+
+    ring: str
+    epoch: int
+    sequence: int
+
+
+# --- process life ------------------------------------------------------------------------------
+
+ProcessState = Literal["starting", "standby", "ready", "degraded"]
+
+
+class Heartbeat(Message, frozen=True, kw_only=True):
+    """Sent by a process's own loop, so a loop that hangs falls silent."""
+
+    process: str
+    instance: int
+    life: int
+    """Monotonic nanoseconds of the process's start: another value means another life."""
+    pid: int
+    state: ProcessState
+    detail: str = ""
+    """What is wrong, or what it is doing: one line for a person."""
+    restarts: int = 0
+    busy_ms: int = 0
+    """How long the job in hand has been running; 0 when there is none."""
+    counters: dict[str, float] = {}
+    """Losses, overruns, levels and the like, with units in their names."""
+
+
+# --- speech ------------------------------------------------------------------------------------
+
+
+class SpeechEvent(Message, frozen=True, kw_only=True):
+    """Base of what the vad process says about one stretch of speech."""
+
+    session_id: str
+    utterance_id: str
+    spans: tuple[Span, ...]
+    """The audio so far, pre-roll included; more than one when capture was restarted inside it."""
+    speech_start_ns: int
+
+
+class SpeechStarted(SpeechEvent, frozen=True, kw_only=True):
+    """Someone began to speak."""
+
+    topic: ClassVar[str] = "speech.started"
+
+
+class SpeechPaused(SpeechEvent, frozen=True, kw_only=True):
+    """A short silence: perhaps the end of the turn."""
+
+    topic: ClassVar[str] = "speech.paused"
+    speech_end_ns: int
+
+
+class SpeechResumed(SpeechEvent, frozen=True, kw_only=True):
+    """The pause was only a pause."""
+
+    topic: ClassVar[str] = "speech.resumed"
+
+
+class SpeechEnded(SpeechEvent, frozen=True, kw_only=True):
+    """The silence lasted, or the stretch was cut because it grew too long (``more_follows``)."""
+
+    topic: ClassVar[str] = "speech.ended"
+    speech_end_ns: int
+    decided_ns: int
+    more_follows: bool = False
+
+
+class AudioGap(Message, frozen=True, kw_only=True):
+    """Audio that nobody will ever hear, and how much: a restart or a lost device."""
+
+    topic: ClassVar[str] = "capture.gap"
+    session_id: str
+    lost_ms: float
+    reason: str
+
+
+# --- the stages of an answer -------------------------------------------------------------------
+
+
+class Transcribe(Message, frozen=True, kw_only=True):
+    """Asks asr for the words in some audio."""
+
+    topic: ClassVar[str] = "asr.transcribe"
+    session_id: str
+    request_id: str
+    spans: tuple[Span, ...]
+
+
+class Transcript(Message, frozen=True, kw_only=True):
+    """The words; empty when nothing was said."""
+
+    topic: ClassVar[str] = "asr.transcript"
+    session_id: str
+    request_id: str
+    text: str
+    audio_ms: float
+    lost_blocks: int
+    received_ns: int
+    finished_ns: int
+    engine: str
+    error: str = ""
+
+
+class ChatMessage(msgspec.Struct, frozen=True, array_like=True):
+    """One turn of a conversation as a chat model sees it."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
+class Generate(Message, frozen=True, kw_only=True):
+    """Asks llm for an answer. Carries the whole conversation: a restarted llm has lost nothing."""
+
+    topic: ClassVar[str] = "llm.generate"
+    session_id: str
+    request_id: str
+    messages: tuple[ChatMessage, ...]
+    max_tokens: int
+
+
+class ReplyChunk(Message, frozen=True, kw_only=True):
+    """A clause or sentence of the answer, in order, while the rest is still being written."""
+
+    topic: ClassVar[str] = "llm.reply"
+    session_id: str
+    request_id: str
+    index: int
+    text: str
+    last: bool
+    received_ns: int
+    """When the request arrived at llm."""
+    first_token_ns: int
+    finished_ns: int
+    """When this chunk was complete."""
+    prompt_tokens: int
+    cached_tokens: int
+    error: str = ""
+
+
+class Speak(Message, frozen=True, kw_only=True):
+    """Asks tts to say a piece of an utterance; the last piece closes the utterance."""
+
+    topic: ClassVar[str] = "tts.speak"
+    session_id: str
+    utterance_id: str
+    index: int
+    text: str
+    last: bool
+
+
+class Cancel(Message, frozen=True, kw_only=True):
+    """Drops a request (asr, llm) or an utterance (tts): whatever carries this id."""
+
+    topic: ClassVar[str] = "conductor.cancel"
+    session_id: str
+    id: str
+
+
+class PlaybackStarted(Message, frozen=True, kw_only=True):
+    """The first audible sample of an utterance reached the loudspeaker."""
+
+    topic: ClassVar[str] = "tts.started"
+    session_id: str
+    utterance_id: str
+    received_ns: int
+    """When the first piece of text arrived at tts."""
+    synthesised_ns: int
+    """When its first audio was handed to the device."""
+    audible_ns: int
+    """When its first non-silent sample left the loudspeaker, by the device's clock."""
+
+
+class PlaybackEnded(Message, frozen=True, kw_only=True):
+    """The utterance has drained from the device, or was cut."""
+
+    topic: ClassVar[str] = "tts.ended"
+    session_id: str
+    utterance_id: str
+    ended_ns: int
+    played_text: str
+    """The pieces that were really played, the last one possibly in part."""
+    interrupted: bool
+    underruns: int = 0
+    error: str = ""
+
+
+# --- the conductor -----------------------------------------------------------------------------
+
+FloorState = Literal["idle", "listening", "thinking", "speaking"]
+
+
+class Floor(Message, frozen=True, kw_only=True):
+    """Who has the floor in a session; sent on every change."""
+
+    topic: ClassVar[str] = "conductor.floor"
+    session_id: str
+    state: FloorState
+    turn_id: str
+    since_ns: int
+
+
+class TurnRecord(Message, frozen=True, kw_only=True):
+    """One line of the latency ledger, sent when the turn is over. The parts sum to the whole."""
+
+    topic: ClassVar[str] = "conductor.turn"
+    session_id: str
+    turn_id: str
+    source: Literal["speech", "text", "say"]
+    outcome: Literal["answered", "interrupted", "nothing_said", "lost"]
+    transcript: str
+    reply: str
+    utterance_ids: tuple[str, ...]
+    speech_end_ns: int
+    audible_ns: int
+    voice_to_voice_ms: float
+    contributions_ms: dict[str, float]
+    """Consecutive intervals, in order, from the end of speech to the first audible sample."""
+    marks: tuple[str, ...] = ()
+    """Why this turn is not a plain one: ``asr_restarted``, ``apology``, ``text``."""
+
+
+# --- requests of the command line and the panel (ROUTER/DEALER, not published) -------------------
+
+
+class AskText(Message, frozen=True, kw_only=True, tag=True):
+    """To the conductor: a question as text."""
+
+    text: str
+
+
+class SayText(Message, frozen=True, kw_only=True, tag=True):
+    """To the conductor: say this."""
+
+    text: str
+
+
+class Accepted(Message, frozen=True, kw_only=True, tag=True):
+    """The conductor's answer: the turn that this became."""
+
+    turn_id: str
+
+
+class Refused(Message, frozen=True, kw_only=True, tag=True):
+    """The answer when a request can't be taken now."""
+
+    reason: str
+
+
+class InjectAudio(Message, frozen=True, kw_only=True, tag=True):
+    """To capture: float32 samples at 16 kHz to be heard in place of the microphone, in order."""
+
+    samples: bytes
+    last: bool = False
+
+
+class InjectProgress(Message, frozen=True, kw_only=True, tag=True):
+    """Capture's answer: how many samples have gone into the ring (credit to send more)."""
+
+    consumed: int
+    finished: bool
+    span: Span | None = None
+    """The blocks that carry the injected audio so far."""
+
+
+Request = AskText | SayText | Accepted | Refused | InjectAudio | InjectProgress
+
+
+# --- the table ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopicSpec:
+    """One row: a topic, its message, who alone publishes it and, if periodic, how often."""
+
+    topic: str
+    message: type[Message]
+    publisher: str
+    rate_hz: float | None = None
+
+
+def _event(publisher: str, *messages: type[Message]) -> list[TopicSpec]:
+    return [TopicSpec(topic=m.topic, message=m, publisher=publisher) for m in messages]
+
+
+def heartbeat_topic(process: str) -> str:
+    """Topic of a process's heartbeat."""
+    return f"heartbeat.{process}"
+
+
+def ring_topic(ring: str) -> str:
+    """Topic of a ring's announcements."""
+    return f"ring.{ring}"
+
+
+BLOCK_RATE_HZ = 100.0
+
+TOPICS: dict[str, TopicSpec] = {
+    spec.topic: spec
+    for spec in [
+        *(
+            TopicSpec(
+                topic=ring_topic(ring),
+                message=BlocksReady,
+                publisher=writer,
+                # the speaker ring carries blocks only while something is played
+                rate_hz=BLOCK_RATE_HZ if ring == "mic" else None,
+            )
+            for ring, writer in RING_WRITERS.items()
+        ),
+        *(
+            TopicSpec(
+                topic=heartbeat_topic(name),
+                message=Heartbeat,
+                publisher=name,
+                rate_hz=1000.0 / HEARTBEAT_INTERVAL_MS,
+            )
+            for name in PROCESSES
+        ),
+        *_event("capture", AudioGap),
+        *_event("vad", SpeechStarted, SpeechPaused, SpeechResumed, SpeechEnded),
+        *_event("asr", Transcript),
+        *_event("llm", ReplyChunk),
+        *_event("tts", PlaybackStarted, PlaybackEnded),
+        *_event("conductor", Transcribe, Generate, Speak, Cancel, Floor, TurnRecord),
+    ]
+}

@@ -1,0 +1,103 @@
+"""The one table of processes: what runs, what it shares, how soon it must show a sign of life.
+
+``appliance run``, the systemd units, the health page and the tests are generated from this table
+or checked against it (after openpilot's ``system/manager/process_config.py``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+HEARTBEAT_INTERVAL_MS = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessSpec:
+    """One row: an OS process of the appliance."""
+
+    name: str
+    module: str
+    """Has ``main(config, bus)``."""
+    purpose: str
+    reads_rings: tuple[str, ...] = ()
+    writes_rings: tuple[str, ...] = ()
+    instances: int = 1
+    """Above 1 the others are hot standbys, waiting for the writer lock of the ring."""
+    deadline_ms: int = 2_000
+    """Silence of the heartbeat after which the process counts as stalled and is restarted."""
+    start_timeout_ms: int = 20_000
+    """The same until the first heartbeat that says ready: models load in this time."""
+    cpu_idle_percent: float
+    """Budget in percent of one core with the microphone open and nobody speaking."""
+    memory_pss_mb: int
+    """Budget with the default models."""
+    accepts_requests: bool = False
+    """Binds a second socket for requests of the command line and the panel."""
+
+
+PROCESSES: dict[str, ProcessSpec] = {
+    spec.name: spec
+    for spec in (
+        ProcessSpec(
+            name="capture",
+            module="appliance.capture.main",
+            purpose="microphone to mic ring",
+            writes_rings=("mic",),
+            instances=2,
+            cpu_idle_percent=3.0,
+            memory_pss_mb=90,
+            accepts_requests=True,
+        ),
+        ProcessSpec(
+            name="vad",
+            module="appliance.vad.main",
+            purpose="finds speech in the mic ring",
+            reads_rings=("mic",),
+            cpu_idle_percent=3.0,
+            memory_pss_mb=90,
+        ),
+        ProcessSpec(
+            name="asr",
+            module="appliance.asr.main",
+            purpose="speech to text",
+            reads_rings=("mic",),
+            cpu_idle_percent=0.7,
+            memory_pss_mb=350,
+        ),
+        ProcessSpec(
+            name="llm",
+            module="appliance.llm.main",
+            purpose="text to answer",
+            start_timeout_ms=60_000,
+            cpu_idle_percent=0.7,
+            memory_pss_mb=1_500,
+        ),
+        ProcessSpec(
+            name="tts",
+            module="appliance.tts.main",
+            purpose="answer to speech, and its playback",
+            writes_rings=("speaker",),
+            cpu_idle_percent=3.0,
+            memory_pss_mb=300,
+        ),
+        ProcessSpec(
+            name="conductor",
+            module="appliance.conductor.main",
+            purpose="who has the floor",
+            cpu_idle_percent=0.7,
+            memory_pss_mb=60,
+            accepts_requests=True,
+        ),
+        ProcessSpec(
+            name="admin",
+            module="appliance.admin.main",
+            purpose="health over HTTP on this machine",
+            cpu_idle_percent=1.0,
+            memory_pss_mb=110,
+        ),
+    )
+}
+
+RING_WRITERS: dict[str, str] = {
+    ring: spec.name for spec in PROCESSES.values() for ring in spec.writes_rings
+}
