@@ -1,0 +1,1 @@
+"""Audio without processes: blocks, resampling, files, devices, sample clocks."""

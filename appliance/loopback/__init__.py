@@ -1,0 +1,1 @@
+"""Hardware in the loop without hardware: virtual devices and a virtual room."""

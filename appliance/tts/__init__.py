@@ -1,0 +1,1 @@
+"""The tts process: synthesis and playback."""
