@@ -1,0 +1,1 @@
+"""The llm process: the language model and the shaping of its text."""

@@ -1,0 +1,52 @@
+"""What the model is told, and how much of a conversation it is given. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from appliance.llm.engine import ChatMessage
+
+DEFAULT_SYSTEM_PROMPT = (
+    "You are a voice assistant in a home. Your words are spoken aloud, so answer in one or two "
+    "short, plain sentences: no lists, no markdown, no code, no emoji. Answer the question first. "
+    "You run on a small box without internet: you cannot know the time, the weather or the news, "
+    "and you cannot control any device. If you do not know something, say so; never make it up."
+)
+"""Static, so that its evaluation stays in the prefix cache for every turn of every session."""
+
+TRIM_STEP = 4
+"""Messages dropped at a time: a prompt that lost one each turn would never hit the cache."""
+
+
+def conversation(
+    history: Sequence[ChatMessage], question: str, *, system_prompt: str = DEFAULT_SYSTEM_PROMPT
+) -> list[ChatMessage]:
+    """The messages of one turn: system prompt, earlier messages as they were played, question."""
+    return [
+        ChatMessage("system", system_prompt),
+        *history,
+        ChatMessage("user", question),
+    ]
+
+
+def trim_history(
+    messages: Sequence[ChatMessage], fits: Callable[[Sequence[ChatMessage]], bool]
+) -> list[ChatMessage] | None:
+    """Drop the oldest messages between the system prompt and the newest until `fits` agrees.
+
+    They go `TRIM_STEP` at a time, so that as a conversation grows its start, which the prefix
+    cache holds, moves only once in a while.
+
+    Returns:
+        The messages to send, or None when not even the system prompt and the newest message fit.
+    """
+    head = [message for message in messages[:1] if message.role == "system"]
+    body = list(messages[len(head) :])
+    while body:
+        kept = [*head, *body]
+        if fits(kept):
+            return kept
+        if len(body) == 1:
+            return None
+        del body[: min(TRIM_STEP, len(body) - 1)]
+    return head if fits(head) else None

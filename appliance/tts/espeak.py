@@ -1,0 +1,74 @@
+"""Speech by the espeak-ng program: robotic, tiny, instant. The fallback, and a second engine."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import wave
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from appliance.tts.engine import Audio, TtsError
+
+_TIMEOUT_S = 20
+
+
+class EspeakEngine:
+    """`TtsEngine` that runs one `espeak-ng` process per text.
+
+    Args:
+        voice: a voice of `espeak-ng --voices`, for example `en-us`.
+
+    Raises:
+        TtsError: espeak-ng is not installed or does not know the voice.
+    """
+
+    def __init__(self, voice: str = "en-us") -> None:
+        program = shutil.which("espeak-ng")
+        if program is None:
+            raise TtsError("espeak-ng is not installed: run 'sudo apt install espeak-ng'")
+        self._command = [program, "-v", voice, "--stdout", "-b", "1"]
+        self._rate_hz, _ = self._speak("a")
+
+    @property
+    def rate_hz(self) -> int:
+        """See `TtsEngine.rate_hz`."""
+        return self._rate_hz
+
+    def synthesise(self, text: str, *, cancelled: Callable[[], bool]) -> Iterator[Audio]:
+        """See `TtsEngine.synthesise`; the whole text is one array."""
+        if cancelled() or not any(symbol.isalnum() for symbol in text):
+            return
+        _, audio = self._speak(text)
+        if audio.size:
+            yield audio
+
+    def close(self) -> None:
+        """See `TtsEngine.close`; nothing is held between texts."""
+
+    def _speak(self, text: str) -> tuple[int, Audio]:
+        try:
+            done = subprocess.run(
+                self._command,
+                input=text.encode(),
+                capture_output=True,
+                timeout=_TIMEOUT_S,
+                check=True,
+            )
+            return _decode(done.stdout)
+        except subprocess.CalledProcessError as error:
+            reason = error.stderr.decode(errors="replace").strip().replace("\n", "; ")
+            raise TtsError(f"espeak-ng failed: {reason}; check [tts] voice") from error
+        except (OSError, subprocess.TimeoutExpired, wave.Error, EOFError) as error:
+            raise TtsError(f"espeak-ng failed: {error}") from error
+
+
+def _decode(data: bytes) -> tuple[int, Audio]:
+    """Rate and samples of the WAV that espeak-ng streams (its header's length is a placeholder)."""
+    with wave.open(io.BytesIO(data)) as wav:
+        rate_hz = wav.getframerate()
+        header = data.index(b"data") + 8
+    samples = np.frombuffer(data[header : header + (len(data) - header) // 2 * 2], dtype="<i2")
+    return rate_hz, (samples / 32768).astype(np.float32)
