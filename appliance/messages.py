@@ -63,6 +63,8 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     restarts: int = 0
     busy_ms: int = 0
     """How long the job in hand has been running; 0 when there is none."""
+    rings: dict[str, int] = {}
+    """Epoch of each ring this instance writes: readers may map it before they need it."""
     counters: dict[str, float] = {}
     """Losses, overruns, levels and the like, with units in their names."""
 
@@ -213,6 +215,15 @@ class PlaybackStarted(Message, frozen=True, kw_only=True):
     """When its first non-silent sample left the loudspeaker, by the device's clock."""
 
 
+class PiecePlayed(Message, frozen=True, kw_only=True):
+    """One piece of an utterance has been played to its end."""
+
+    topic: ClassVar[str] = "tts.piece"
+    session_id: str
+    utterance_id: str
+    index: int
+
+
 class PlaybackEnded(Message, frozen=True, kw_only=True):
     """The utterance has drained from the device, or was cut."""
 
@@ -221,7 +232,8 @@ class PlaybackEnded(Message, frozen=True, kw_only=True):
     utterance_id: str
     ended_ns: int
     played_text: str
-    """The pieces that were really played, the last one possibly in part."""
+    """The pieces that were really played, the last one possibly in part; a tts that was restarted
+    inside the utterance knows only its own."""
     interrupted: bool
     underruns: int = 0
     error: str = ""
@@ -363,7 +375,7 @@ TOPICS: dict[str, TopicSpec] = {
         *_event("vad", SpeechStarted, SpeechPaused, SpeechResumed, SpeechEnded),
         *_event("asr", Transcript),
         *_event("llm", ReplyChunk),
-        *_event("tts", PlaybackStarted, PlaybackEnded),
+        *_event("tts", PlaybackStarted, PiecePlayed, PlaybackEnded),
         *_event("conductor", Transcribe, Generate, Speak, Cancel, Floor, TurnRecord),
     ]
 }

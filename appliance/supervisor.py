@@ -85,7 +85,7 @@ class _Child:
 class Supervisor:
     """Owns the processes of one appliance on a machine without systemd units."""
 
-    def __init__(self, config: Config, *, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, config: Config) -> None:
         """Take the appliance's lock.
 
         Raises:
@@ -102,7 +102,6 @@ class Supervisor:
             )
         self._environment = {
             **os.environ,
-            **(environment or {}),
             ENV_SUPERVISOR_PID: str(os.getpid()),
             configuration.ENV_RUNTIME_DIR: str(self.runtime_dir),
         }
@@ -133,8 +132,9 @@ class Supervisor:
         self._stopping = True
         os.write(self._wake_write, b"x")
 
-    def start(self) -> None:
-        """Start everything; returns at once."""
+    def start(self, environment: Mapping[str, str] | None = None) -> None:
+        """Start everything, with these variables over the present ones; returns at once."""
+        self._environment |= environment or {}
         for child in self._children:
             self._start(child)
 
@@ -155,6 +155,15 @@ class Supervisor:
     def ready(self) -> bool:
         """Whether every process has said that it is ready (or standing by)."""
         return all(child.state != "starting" for child in self._children)
+
+    def waiting(self) -> list[str]:
+        """Processes that are not ready yet."""
+        return [child.label for child in self._children if child.state == "starting"]
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a stop was asked for."""
+        return self._stopping
 
     def failures(self) -> list[str]:
         """Processes that refuse to start."""

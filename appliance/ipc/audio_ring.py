@@ -223,22 +223,33 @@ class RingReader:
         if current is not None and message.epoch == current.epoch:
             current.newest = max(current.newest, message.sequence)
             return False
-        if message.epoch in self._lives or (current and message.epoch < current.epoch):
+        if message.epoch in self._lives or not self.attach(message.epoch):
             return False  # a late word of a life already left
-        try:
-            memory = segment.attach_segment(
-                segment.segment_name(self._prefix, self._ring, message.epoch)
-            )
-        except FileNotFoundError:
-            return False  # died again already: its successor will announce itself
-        mapping = _Mapping(memory, message.epoch, self._ring)
+        mapping = self._current
+        assert mapping is not None
         mapping.newest = message.sequence
-        self._lives[message.epoch] = self._current = mapping
-        while len(self._lives) > self.KEPT_LIVES:
-            self._lives.pop(min(self._lives)).close()
         # a reader that was there before wants the new life from its first block on
         oldest = 0 if current is not None else message.sequence + 1 - rewind_blocks
         self._next = max(0, message.sequence + 1 - mapping.format.slots, oldest)
+        return True
+
+    def attach(self, epoch: int) -> bool:
+        """Map a writer life's segment, so that its audio can be read by name from now on.
+
+        Returns:
+            False when the segment has gone: its writer died and a successor removed it.
+        """
+        if epoch in self._lives:
+            return True
+        if self._current and epoch < self._current.epoch:
+            return False
+        try:
+            memory = segment.attach_segment(segment.segment_name(self._prefix, self._ring, epoch))
+        except FileNotFoundError:
+            return False  # died again already: its successor will announce itself
+        self._lives[epoch] = self._current = _Mapping(memory, epoch, self._ring)
+        while len(self._lives) > self.KEPT_LIVES:
+            self._lives.pop(min(self._lives)).close()
         return True
 
     def read(self) -> list[Block]:

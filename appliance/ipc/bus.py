@@ -150,6 +150,7 @@ class Bus:
         self.running = True
         self.state: ProcessState = "starting"
         self.detail = ""
+        self.rings: dict[str, int] = {}
         self.counters: dict[str, float] = {}
         self.busy: Callable[[], int] = lambda: 0
         """Milliseconds the job in hand has been running."""
@@ -256,6 +257,7 @@ class Bus:
                 detail=self.detail,
                 restarts=self._restarts,
                 busy_ms=self.busy(),
+                rings=self.rings,
                 counters={**self.counters, "invalid_frames": self._subscription.invalid_frames},
             )
         )

@@ -16,11 +16,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from appliance.messages import Message
-
 logger = logging.getLogger(__name__)
 
-Emit = Callable[[Message], None]
+Emit = Callable[[object], None]
 Cancelled = Callable[[], bool]
 Job = Callable[[Emit, Cancelled], None]
 
@@ -30,7 +28,7 @@ class _Submitted:
     id: str
     job: Job
     bound_ms: int
-    on_error: Callable[[str], Message]
+    on_error: Callable[[str], object]
     cancelled: threading.Event = field(default_factory=threading.Event)
     started_ns: int = 0
 
@@ -41,7 +39,7 @@ class Worker:
     def __init__(self, name: str) -> None:
         self.descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         """Readable when ``messages`` has something."""
-        self._results: deque[Message] = deque()
+        self._results: deque[object] = deque()
         self._queue: queue.Queue[_Submitted] = queue.Queue()
         self._jobs: dict[str, _Submitted] = {}
         self._current: _Submitted | None = None
@@ -49,7 +47,7 @@ class Worker:
         self._thread.start()
 
     def submit(
-        self, job_id: str, job: Job, *, bound_ms: int, on_error: Callable[[str], Message]
+        self, job_id: str, job: Job, *, bound_ms: int, on_error: Callable[[str], object]
     ) -> None:
         """Queue a job.
 
@@ -68,7 +66,7 @@ class Worker:
         if job := self._jobs.get(job_id):
             job.cancelled.set()
 
-    def messages(self) -> Iterator[Message]:
+    def messages(self) -> Iterator[object]:
         """What the jobs have emitted since the last call."""
         try:
             os.eventfd_read(self.descriptor)
@@ -87,7 +85,7 @@ class Worker:
         job = self._current
         return job is not None and self.busy_ms() > job.bound_ms
 
-    def _emit(self, message: Message) -> None:
+    def _emit(self, message: object) -> None:
         self._results.append(message)
         os.eventfd_write(self.descriptor, 1)
 

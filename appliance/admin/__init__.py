@@ -1,0 +1,1 @@
+"""The admin process: health over HTTP on this machine."""

@@ -1,0 +1,329 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from appliance import __version__
+from appliance import config as configuration
+from appliance.bench.cli import app as bench_app
+from appliance.errors import ApplianceError
+from appliance.models.cli import app as models_app
+
+if TYPE_CHECKING:
+    from appliance.client import Answer, ApplianceClient
+    from appliance.config import Config
+
+app = typer.Typer(
+    help="A private voice assistant: it hears, thinks and speaks on this machine alone.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(help="Show or check the configuration.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+app.add_typer(config_app, name="config")
+app.add_typer(bench_app, name="bench")
+
+SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+
+console = Console()
+notes = Console(stderr=True)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="Another configuration file.", envvar=configuration.ENV_CONFIG),
+]
+
+
+def _version(value: bool) -> None:
+    if value:
+        console.print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    config: ConfigOption = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    if config is not None:
+        os.environ[configuration.ENV_CONFIG] = str(config.resolve())  # for the processes too
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+# --- run ---------------------------------------------------------------------------------------
+
+
+@app.command()
+def run(
+    *,
+    demo: Annotated[
+        bool,
+        typer.Option(help="Without a sound card: ask itself a recorded question once it is ready."),
+    ] = True,
+) -> None:
+    """Start the appliance and stay until Ctrl-C.
+
+    With a sound card it listens and answers. Without one it works on virtual devices and asks
+    itself a recorded question, to show that everything works.
+    """
+    from appliance import run as running
+    from appliance.ipc.log import set_up_logging
+
+    config = configuration.load()
+    set_up_logging("supervisor", config.logging.level)
+    loopback = running.wants_loopback(config)
+    with running.running(config, loopback=loopback) as supervisor:
+        notes.print("Starting ...")
+        if not running.wait_ready(supervisor):
+            return
+        where = "virtual devices (no sound card)" if loopback else "the sound card"
+        console.print(f"[bold green]Ready[/]: listening on {where}. Ctrl-C stops it.")
+        console.print(f"Health: http://127.0.0.1:{config.admin.port}/health")
+        if loopback and demo:
+            console.print("Asking myself a recorded question ...")
+            answer = running.supervise_while(
+                supervisor, lambda: _ask_file(config, running.QUESTION)
+            )
+            if answer is not None:
+                _print_answer(answer)
+        elif not loopback:
+            console.print("Say something, for instance: What is the capital of Italy?")
+        supervisor.run()
+        notes.print("Stopping ...")
+
+
+def _ask_file(config: Config, path: Path) -> Answer:
+    from appliance.client import ApplianceClient
+
+    with ApplianceClient(config) as client:
+        return client.ask_recording(path)
+
+
+def _print_answer(answer: Answer) -> None:
+    record = answer.record
+    if record.transcript:
+        console.print(f"[bold]Heard:[/]    {escape(record.transcript)}")
+    console.print(f"[bold]Answered:[/] {escape(record.reply) or '(nothing)'}")
+    table = Table("part of the turn", "ms", box=None)
+    table.columns[1].justify = "right"
+    for name, ms in record.contributions_ms.items():
+        table.add_row(name, f"{ms:.0f}")
+    table.add_row("[bold]voice to voice[/]", f"[bold]{record.voice_to_voice_ms:.0f}[/]")
+    console.print(table)
+    if record.marks:
+        console.print(f"Marks: {', '.join(record.marks)}")
+
+
+# --- talk to it --------------------------------------------------------------------------------
+
+
+def _with_appliance(config: Config, work: Callable[[ApplianceClient], Answer]) -> Answer:
+    """Work with the running appliance, or with one that is started for this alone."""
+    from appliance import run as running
+    from appliance.client import ApplianceClient
+    from appliance.ipc.log import set_up_logging
+
+    with ApplianceClient(config) as client:
+        if any(p["state"] != "down" for p in client.status()["processes"].values()):
+            if not client.wait_ready(running.READY_BOUND_S):
+                raise ApplianceError("The appliance is not well; see 'appliance status'.")
+            return work(client)
+        notes.print("The appliance is not running: starting one for this question ...")
+        set_up_logging("supervisor", "warning")
+        os.environ.setdefault(f"{configuration.ENV_PREFIX}LOGGING__LEVEL", "warning")
+        with running.running(config, loopback=running.wants_loopback(config)) as supervisor:
+            answer = None
+            if running.wait_ready(supervisor):
+                answer = running.supervise_while(
+                    supervisor,
+                    lambda: work(client) if client.wait_ready(running.READY_BOUND_S) else None,
+                )
+        if answer is None:
+            raise ApplianceError("Stopped before there was an answer.")
+        return answer
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="A sound file to be heard, or a text.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Write what the loudspeaker played to this WAV file.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a question, as if spoken at the microphone, and wait for the spoken answer.
+
+    Uses the running appliance, or starts one for this question and stops it again.
+    """
+    path = Path(question)
+    is_file = path.is_file()
+    if not is_file and (
+        path.suffix.lower() in (".wav", ".flac", ".ogg", ".mp3") or "/" in question
+    ):
+        raise ApplianceError(f"There is no file {question}.")
+    if is_file:
+        from appliance.audio.files import inspect_speech
+
+        inspect_speech(path)  # a bad file is refused before anything is started
+    if out is not None and not out.resolve().parent.is_dir():
+        raise ApplianceError(f"There is no folder {out.resolve().parent} to write {out.name} to.")
+    answer = _with_appliance(
+        configuration.load(),
+        lambda client: client.ask_recording(path) if is_file else client.ask_text(question),
+    )
+    if out is not None:
+        answer.save(out)
+    if as_json:
+        _print_json(answer.to_json(out))
+    else:
+        _print_answer(answer)
+
+
+@app.command()
+def say(text: Annotated[str, typer.Argument(help="What to say.")]) -> None:
+    """Have the appliance say something."""
+    _with_appliance(configuration.load(), lambda client: client.say(text))
+
+
+# --- look at it --------------------------------------------------------------------------------
+
+
+@app.command()
+def status(as_json: JsonOption = False) -> None:
+    """Show whether it is ready, and every process. Exit status 3 when it is not ready."""
+    from appliance.client import ApplianceClient
+    from appliance.health import resources
+
+    with ApplianceClient(configuration.load()) as client:
+        state = client.status()
+    for entry in state["processes"].values():
+        if "pid" in entry:
+            entry.update(resources(entry["pid"]))
+    if as_json:
+        _print_json(state)
+    else:
+        _print_status(state)
+    if not state["ready"]:
+        raise typer.Exit(3)
+
+
+def _print_status(state: dict[str, Any]) -> None:
+    table = Table("process", "state", "pid", "up", "restarts", "CPU s", "PSS MB", "", box=None)
+    columns = ("pid", "uptime_s", "restarts", "cpu_s", "pss_mb")
+    colours = {"ready": "green", "standby": "green", "starting": "yellow"}
+    for name, entry in state["processes"].items():
+        colour = colours.get(entry["state"], "red")
+        table.add_row(
+            name,
+            f"[{colour}]{entry['state']}[/]",
+            *(
+                str(entry.get(key, ""))
+                for key in ("pid", "uptime_s", "restarts", "cpu_s", "pss_mb")
+            ),
+            escape(entry["detail"]),
+        )
+    console.print(table)
+    console.print("[green]ready[/]" if state["ready"] else "[red]not ready[/] (start: scripts/run)")
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Look at devices, permissions, memory, models, clock, CPU, and say what to fix."""
+    from dataclasses import asdict
+
+    from appliance.doctor import examine
+
+    findings = list(examine(configuration.load()))
+    healthy = all(finding.verdict != "error" for finding in findings)
+    if as_json:
+        _print_json({"healthy": healthy, "findings": [asdict(finding) for finding in findings]})
+    else:
+        marks = {"ok": "[green]ok[/]", "warning": "[yellow]look[/]", "error": "[red]fix[/]"}
+        for finding in findings:
+            console.print(
+                f"{marks[finding.verdict]:>16}  {finding.check}: {escape(finding.detail)}"
+            )
+            if finding.fix:
+                console.print(f"        -> {escape(finding.fix)}")
+    if not healthy:
+        raise typer.Exit(1)
+
+
+@app.command()
+def devices(as_json: JsonOption = False) -> None:
+    """List the audio devices, with the stable ids to put into the configuration."""
+    from dataclasses import asdict
+
+    from appliance.audio.devices import list_devices, open_portaudio
+
+    portaudio = open_portaudio()
+    try:
+        found = list_devices(portaudio)
+    finally:
+        portaudio.terminate()
+    if as_json:
+        _print_json([asdict(device) for device in found])
+        return
+    if not found:
+        console.print("No audio devices. 'appliance run' then works on virtual ones.")
+        return
+    table = Table("name", "in", "out", "rate", "stable id", box=None)
+    for device in found:
+        table.add_row(
+            escape(device.name),
+            str(device.input_channels),
+            str(device.output_channels),
+            f"{device.default_rate_hz} Hz",
+            device.stable_id,
+        )
+    console.print(table)
+
+
+@config_app.command("show")
+def config_show(as_json: JsonOption = False) -> None:
+    """Show every key with the value in force and what it means."""
+    config = configuration.load()
+    if as_json:
+        _print_json(config.model_dump())
+        return
+    _show_section(config, "")
+
+
+def _show_section(section: configuration.Section, name: str) -> None:
+    fields = type(section).model_fields
+    values = {key: getattr(section, key) for key in fields}
+    if name:
+        console.print(f"\n[bold]\\[{name}][/]")
+    for key, value in values.items():
+        if not isinstance(value, configuration.Section):
+            text = " ".join((fields[key].description or "").split())
+            shown = json.dumps(value)
+            console.print(f"{key} = {escape(shown)}", f"[dim]# {escape(text)}[/]" if text else "")
+    for key, value in values.items():
+        if isinstance(value, configuration.Section):
+            _show_section(value, key)
+
+
+@config_app.command("check")
+def config_check() -> None:
+    """Say whether the configuration is valid; what is wrong with it otherwise."""
+    path = configuration.default_path()
+    configuration.load(path)
+    console.print(f"{path} is valid.")

@@ -1,0 +1,277 @@
+"""The outside of a running appliance: ask it, have it speak, see how it is.
+
+Used by the command line, the benches and the tests. Everything goes through the real processes:
+a recording is heard by capture in place of the microphone, in real time.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from appliance.audio.blocks import BLOCK_SAMPLES, RATE_HZ, Samples
+from appliance.audio.files import stream_speech, write_wav
+from appliance.config import Config
+from appliance.errors import ApplianceError
+from appliance.health import Board
+from appliance.ipc.audio_ring import SPEAKER_RING, Block, RingReader
+from appliance.ipc.bus import Client, subscribe
+from appliance.messages import (
+    Accepted,
+    AskText,
+    BlocksReady,
+    Floor,
+    Heartbeat,
+    InjectAudio,
+    InjectProgress,
+    Message,
+    Refused,
+    SayText,
+    TurnRecord,
+    heartbeat_topic,
+    ring_topic,
+)
+from appliance.processes import HEARTBEAT_INTERVAL_MS, PROCESSES
+
+PIECE_SAMPLES = RATE_HZ // 10
+CREDIT_SAMPLES = 2 * RATE_HZ
+LEAD_IN_SAMPLES = RATE_HZ // 2
+"""Silence before a recording, so that its first word has a beginning."""
+_POLL_MS = 50
+_ANSWER_BOUND_S = 60.0
+_SILENT_END_S = 3.0
+"""After the end of a recording: how long to wait for vad to say that it heard somebody."""
+
+
+def stream_id(utterance_id: str) -> int:
+    """Under which id an utterance's blocks stand in the speaker ring."""
+    return zlib.crc32(utterance_id.encode())
+
+
+@dataclass
+class Answer:
+    """One finished turn, and what the loudspeaker played of it."""
+
+    record: TurnRecord
+    audio: Samples = field(repr=False)
+    """Shape (n,), mono, 16 kHz."""
+
+    def to_json(self, reply_wav: Path | None = None) -> dict[str, Any]:
+        """The form that ``appliance ask --json`` prints."""
+        record = self.record
+        return {
+            "turn_id": record.turn_id,
+            "outcome": record.outcome,
+            "transcript": record.transcript,
+            "reply": record.reply,
+            "reply_wav": str(reply_wav) if reply_wav else None,
+            "latency_ms": {
+                "voice_to_voice": round(record.voice_to_voice_ms, 3),
+                **{name: round(ms, 3) for name, ms in record.contributions_ms.items()},
+            },
+            "marks": list(record.marks),
+        }
+
+    def save(self, path: Path) -> None:
+        """Write the audio as a WAV file."""
+        write_wav(path, self.audio)
+
+
+class ApplianceClient:
+    """A connection to the appliance that runs in a runtime folder."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._runtime_dir = config.runtime_path
+        self._bus = subscribe(
+            self._runtime_dir,
+            [
+                *(heartbeat_topic(name) for name in PROCESSES),
+                Floor.topic,
+                TurnRecord.topic,
+                ring_topic(SPEAKER_RING.name),
+            ],
+        )
+        self._board = Board()
+        self._speaker = RingReader(config.shm_prefix, SPEAKER_RING.name)
+        self._played: deque[Block] = deque(maxlen=60_000)
+        self._records: deque[TurnRecord] = deque(maxlen=1_000)
+        self.floor = "idle"
+
+    def __enter__(self) -> ApplianceClient:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._bus.close()
+        self._speaker.close()
+
+    # --- listening --------------------------------------------------------------------------
+
+    def pump(self, timeout_ms: int = _POLL_MS) -> Message | None:
+        """Take one message from the bus, if one comes in time."""
+        message = self._bus.receive(timeout_ms)
+        match message:
+            case Heartbeat():
+                self._board.note(message, time.monotonic_ns())
+            case BlocksReady():
+                self._speaker.announced(message, rewind_blocks=1)
+                self._played.extend(self._speaker.read())
+            case TurnRecord():
+                self._records.append(message)
+            case Floor(state=state):
+                self.floor = state
+        return message
+
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Listen until the condition holds; False when the time is up before."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > deadline:
+                return False
+            self.pump()
+        return True
+
+    def status(self, timeout_s: float = 1.5 * HEARTBEAT_INTERVAL_MS / 1000) -> dict[str, Any]:
+        """The state of every process, after listening for their heartbeats."""
+        self.wait_for(self._board.complete, timeout_s)
+        return self._board.snapshot(time.monotonic_ns())
+
+    def wait_ready(self, timeout_s: float) -> bool:
+        """Wait until a spoken question would be answered."""
+        return self.wait_for(
+            lambda: bool(self._board.snapshot(time.monotonic_ns())["ready"]), timeout_s
+        )
+
+    # --- asking -----------------------------------------------------------------------------
+
+    def ask_text(self, text: str) -> Answer:
+        """Put a question as text and wait until the answer was played."""
+        return self._request(AskText(text=text))
+
+    def say(self, text: str) -> Answer:
+        """Have a text spoken and wait until it was played."""
+        return self._request(SayText(text=text))
+
+    def _request(self, request: AskText | SayText) -> Answer:
+        client = Client(self._runtime_dir, "conductor")
+        try:
+            client.send(request)
+            answer: Any = None
+            deadline = time.monotonic() + 5
+            while answer is None and time.monotonic() < deadline:
+                answer = client.receive(0)
+                self.pump(10)
+        finally:
+            client.close()
+        match answer:
+            case Accepted(turn_id=turn_id):
+                return self._answer(lambda record: record.turn_id == turn_id)
+            case Refused(reason=reason):
+                raise ApplianceError(f"The appliance refuses: {reason}.")
+        raise ApplianceError(
+            "The appliance does not answer. See 'appliance status', or start it: scripts/run"
+        )
+
+    def ask_recording(self, path: Path) -> Answer:
+        """Speak a recording into the microphone's place and wait for the spoken answer.
+
+        Only its first turn is asked: what comes after the answer has begun is left out.
+
+        Raises:
+            ApplianceError: not a usable recording, nobody speaks in it, or no answer came.
+        """
+        blocks, _ = stream_speech(path, PIECE_SAMPLES)
+        return self.ask_samples(blocks, str(path))
+
+    def ask_samples(self, pieces: Iterator[Samples], name: str) -> Answer:
+        """Like ``ask_recording``, from pieces of mono 16 kHz samples."""
+        if not self.wait_for(lambda: self._board.active_instance("capture") is not None, 2.0):
+            raise ApplianceError(
+                "The appliance's capture process is not there. See 'appliance status'."
+            )
+        instance = self._board.active_instance("capture")
+        assert instance is not None
+        if not self.wait_for(lambda: self.floor == "idle", _ANSWER_BOUND_S):
+            raise ApplianceError("The appliance is busy with another turn; try again later.")
+        client = Client(self._runtime_dir, "capture", instance)
+        started_ns = time.monotonic_ns()
+        try:
+            self._inject(client, self._with_silence(pieces), started_ns)
+        finally:
+            client.close()
+
+        def ours(record: TurnRecord) -> bool:
+            return record.source == "speech" and record.speech_end_ns >= started_ns
+
+        if not self.wait_for(
+            lambda: self.floor != "idle" or any(ours(r) for r in self._records), _SILENT_END_S
+        ):
+            raise ApplianceError(f"Nobody speaks in {name}: no speech was found in it.")
+        answer = self._answer(ours)
+        if answer.record.outcome == "nothing_said":
+            raise ApplianceError(f"No words were recognised in {name}.")
+        return answer
+
+    def _with_silence(self, pieces: Iterator[Samples]) -> Iterator[Samples]:
+        yield np.zeros(LEAD_IN_SAMPLES, np.float32)
+        yield from pieces
+        end_ms = self._config.vad.fallback_ms + 500
+        yield np.zeros(end_ms * RATE_HZ // 1000, np.float32)
+
+    def _inject(self, client: Client, pieces: Iterator[Samples], started_ns: int) -> None:
+        sent = consumed = 0
+        ended = False
+        last_progress = time.monotonic()
+        while True:
+            while not ended and sent - consumed < CREDIT_SAMPLES:
+                piece = next(pieces, None)
+                ended = piece is None or self._answered(started_ns)
+                samples = np.zeros(0, np.float32) if piece is None else piece
+                client.send(InjectAudio(samples=samples.astype("<f4").tobytes(), last=ended))
+                sent += len(samples)
+            self.pump(20)
+            while (progress := client.receive(0)) is not None:
+                last_progress = time.monotonic()
+                match progress:
+                    case InjectProgress(consumed=consumed, finished=finished):
+                        if finished:
+                            return
+                    case Refused(reason=reason):
+                        raise ApplianceError(f"capture does not take the recording: {reason}.")
+            if time.monotonic() - last_progress > 5:
+                raise ApplianceError(
+                    "capture stopped taking the recording. See 'appliance status'."
+                )
+
+    def _answered(self, started_ns: int) -> bool:
+        return self.floor == "speaking" or any(r.audible_ns > started_ns for r in self._records)
+
+    def _answer(self, wanted: Callable[[TurnRecord], bool]) -> Answer:
+        if not self.wait_for(lambda: any(wanted(r) for r in self._records), _ANSWER_BOUND_S):
+            raise ApplianceError(
+                f"No answer within {_ANSWER_BOUND_S:.0f} s. See 'appliance status' and the log."
+            )
+        record = next(r for r in self._records if wanted(r))
+        for _ in range(5):  # announcements of the last blocks may still be on their way
+            self.pump(20)
+        ids = {stream_id(utterance_id) for utterance_id in record.utterance_ids}
+        blocks = [block.samples for block in self._played if block.stream_id in ids]
+        audio = np.concatenate(blocks) if blocks else np.zeros(BLOCK_SAMPLES, np.float32)
+        return Answer(record, audio)

@@ -1,0 +1,162 @@
+"""The conductor process: one turn state machine per session, requests, the checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+import msgspec
+
+from appliance.conductor.turns import SERVANTS, TurnSettings, TurnTaker
+from appliance.config import Config
+from appliance.ipc.bus import Bus
+from appliance.llm.prompt import DEFAULT_SYSTEM_PROMPT
+from appliance.messages import (
+    LOCAL_SESSION,
+    Accepted,
+    AskText,
+    Floor,
+    Message,
+    PiecePlayed,
+    PlaybackEnded,
+    PlaybackStarted,
+    Refused,
+    ReplyChunk,
+    SayText,
+    Span,
+    SpeechEnded,
+    SpeechPaused,
+    SpeechResumed,
+    SpeechStarted,
+    Transcript,
+    TurnRecord,
+    heartbeat_topic,
+)
+
+logger = logging.getLogger(__name__)
+
+TOPICS = (
+    *(
+        message.topic
+        for message in (
+            SpeechStarted,
+            SpeechPaused,
+            SpeechResumed,
+            SpeechEnded,
+            Transcript,
+            ReplyChunk,
+            PlaybackStarted,
+            PiecePlayed,
+            PlaybackEnded,
+        )
+    ),
+    *(heartbeat_topic(name) for name in SERVANTS),
+)
+TICK_MS = 250
+CHECKPOINT_MAX_AGE_NS = 10_000_000_000
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """The turn that is owed an answer: names of audio, no audio and no words."""
+
+    spans: tuple[Span, ...]
+    saved_ns: int
+
+
+class CheckpointFile:
+    """Keeps the open turn's checkpoint in the runtime folder, for a successor."""
+
+    def __init__(self, runtime_dir: Path) -> None:
+        self._path = runtime_dir / "conductor.checkpoint"
+
+    def save(self, spans: tuple[Span, ...]) -> None:
+        """Write what is owed, or remove the file when nothing is."""
+        if not spans:
+            self._path.unlink(missing_ok=True)
+            return
+        temporary = self._path.with_suffix(".new")
+        temporary.write_bytes(
+            msgspec.msgpack.encode(Checkpoint(spans=spans, saved_ns=time.monotonic_ns()))
+        )
+        temporary.replace(self._path)
+
+    def take(self) -> tuple[Span, ...]:
+        """What a predecessor owed a moment ago; empty otherwise. Removes the file."""
+        try:
+            checkpoint = msgspec.msgpack.decode(self._path.read_bytes(), type=Checkpoint)
+        except (OSError, msgspec.DecodeError):
+            return ()
+        self._path.unlink(missing_ok=True)
+        age_ns = time.monotonic_ns() - checkpoint.saved_ns
+        return checkpoint.spans if 0 <= age_ns < CHECKPOINT_MAX_AGE_NS else ()
+
+
+def main(config: Config, bus: Bus) -> None:
+    """Run until the bus says stop."""
+    taker = TurnTaker(
+        LOCAL_SESSION,
+        TurnSettings(
+            asr_timeout_ms=config.conductor.asr_timeout_ms,
+            llm_timeout_ms=config.conductor.llm_timeout_ms,
+            tts_timeout_ms=config.conductor.tts_timeout_ms,
+            preroll_ms=config.vad.preroll_ms,
+            history_turns=config.conductor.history_turns,
+            max_tokens=config.llm.max_tokens,
+            system_prompt=config.llm.system_prompt or DEFAULT_SYSTEM_PROMPT,
+        ),
+        life=bus.life,
+    )
+    checkpoint = CheckpointFile(bus.runtime_dir)
+
+    def publish(messages: list[Message]) -> None:
+        for message in messages:
+            bus.publish(message)
+            if isinstance(message, Floor):
+                owed = message.state in ("thinking", "speaking")
+                checkpoint.save(taker.open_spans() if owed else ())
+            elif isinstance(message, TurnRecord):
+                _log(message, words=config.logging.words)
+
+    bus.ready()
+    owed = checkpoint.take()
+    if owed:
+        logger.warning("taking up the turn that my predecessor left unanswered")
+        publish(taker.recover(owed, time.monotonic_ns()))
+    while bus.running:
+        message = bus.receive(TICK_MS)
+        now_ns = time.monotonic_ns()
+        if message is not None:
+            publish(taker.step(message, now_ns))
+        publish(taker.tick(now_ns))
+        for client, request in bus.requests():
+            match request:
+                case AskText(text=text):
+                    turn_id, messages = taker.ask(text, now_ns)
+                case SayText(text=text):
+                    turn_id, messages = taker.say(text, now_ns)
+                case _:
+                    bus.reply(client, Refused(reason="the conductor does not take this request"))
+                    continue
+            bus.reply(
+                client,
+                Accepted(turn_id=turn_id)
+                if turn_id
+                else Refused(reason=f"busy {taker.state}; try again in a moment"),
+            )
+            publish(messages)
+    checkpoint.save(())
+
+
+def _log(record: TurnRecord, *, words: bool) -> None:
+    parts = ", ".join(f"{name} {ms:.0f}" for name, ms in record.contributions_ms.items())
+    logger.info(
+        "turn %s %s: voice to voice %.0f ms (%s)%s",
+        record.turn_id,
+        record.outcome,
+        record.voice_to_voice_ms,
+        parts,
+        f" [{', '.join(record.marks)}]" if record.marks else "",
+    )
+    if words:
+        logger.info("turn %s: %r -> %r", record.turn_id, record.transcript, record.reply)

@@ -1,0 +1,7 @@
+"""What the appliance says about itself when something went wrong."""
+
+ONE_MOMENT = "Sorry, one moment."
+WHERE_WAS_I = "Sorry, I was cut off."
+CANNOT_HEAR = "Sorry, I could not make out what you said. Please say it again."
+CANNOT_THINK = "Sorry, I can't think of an answer right now. Please ask again in a moment."
+NO_ANSWER = "Sorry, I have no answer to that."

@@ -1,0 +1,48 @@
+"""The vad process: reads the mic ring, says who speaks when."""
+
+from __future__ import annotations
+
+import logging
+
+from appliance.config import Config
+from appliance.ipc.audio_ring import RingReader
+from appliance.ipc.bus import Bus
+from appliance.messages import LOCAL_SESSION, BlocksReady, ring_topic
+from appliance.models.store import ensure_model
+from appliance.vad.detector import DetectorSettings, SpeechDetector
+from appliance.vad.engine import SileroDetector
+from appliance.vad.stream import SpeechStream
+
+logger = logging.getLogger(__name__)
+
+TOPICS = (ring_topic("mic"),)
+REWIND_BLOCKS = 1_000
+"""10 s: a successor hears again what its predecessor heard, and so arrives where it was."""
+
+
+def main(config: Config, bus: Bus) -> None:
+    """Run until the bus says stop."""
+    settings = DetectorSettings(
+        start_threshold=config.vad.onset_probability,
+        stop_threshold=config.vad.offset_probability,
+        onset_ms=config.vad.onset_ms,
+        onset_window_ms=max(500, config.vad.onset_ms),
+        pre_roll_ms=config.vad.preroll_ms,
+        pause_ms=config.vad.pause_ms,
+        end_ms=config.vad.fallback_ms,
+        max_segment_s=config.vad.max_segment_s,
+    )
+    voice = SileroDetector(ensure_model("silero-vad", root=config.models_path))
+    stream = SpeechStream(LOCAL_SESSION, SpeechDetector(settings), voice)
+    reader = RingReader(config.shm_prefix, "mic")
+    bus.ready()
+    while bus.running:
+        message = bus.receive()
+        if not isinstance(message, BlocksReady):
+            continue
+        if reader.announced(message, rewind_blocks=REWIND_BLOCKS):
+            logger.info("mic ring of epoch %d attached", message.epoch)
+        for event in stream.step(reader.read()):
+            bus.publish(event)
+        bus.counters = {"lost_blocks": reader.lost_blocks}
+    reader.close()

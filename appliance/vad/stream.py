@@ -1,0 +1,172 @@
+"""From ring blocks to speech messages: what the vad process does, without process or ring.
+
+The detector counts samples of one endless stream. This module keeps the map between that count
+and the ring's names (epoch, sequence), across restarts of capture and lost blocks.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from appliance.audio.blocks import BLOCK_NS, BLOCK_SAMPLES
+from appliance.ipc.audio_ring import Block
+from appliance.messages import (
+    Message,
+    Span,
+    SpeechEnded,
+    SpeechPaused,
+    SpeechResumed,
+    SpeechStarted,
+)
+from appliance.vad import detector as detection
+from appliance.vad.detector import SpeechDetector
+from appliance.vad.engine import FRAME_SAMPLES, VoiceDetector
+
+_NS_PER_SAMPLE = BLOCK_NS // BLOCK_SAMPLES
+
+
+@dataclass
+class _Life:
+    """One epoch of the ring on the stream's sample count."""
+
+    epoch: int
+    first_block: int
+    """Block count of the stream at which ``first_sequence`` lies."""
+    first_sequence: int
+    last_sequence: int
+
+    @property
+    def last_block(self) -> int:
+        return self.first_block + self.last_sequence - self.first_sequence
+
+
+class SpeechStream:
+    """One session's stream: feed it blocks in order, publish what it returns."""
+
+    KEPT_LIVES = 2
+    KEPT_BLOCKS = 6_000
+
+    def __init__(
+        self,
+        session_id: str,
+        detector: SpeechDetector,
+        voice: VoiceDetector,
+    ) -> None:
+        self._session_id = session_id
+        self._detector = detector
+        self._voice = voice
+        self._lives: deque[_Life] = deque(maxlen=self.KEPT_LIVES)
+        self._captured_ns: dict[int, int] = {}
+        """Capture time by block count of the stream."""
+        self._frame = np.zeros(FRAME_SAMPLES, np.float32)
+        self._filled = 0
+        self._frame_begin = 0
+
+    def step(self, blocks: Iterable[Block]) -> list[Message]:
+        """Take new blocks, in order; blocks that are missing between them count as silence."""
+        messages: list[Message] = []
+        for block in blocks:
+            number = self._place(block)
+            self._captured_ns[number] = block.captured_ns
+            self._captured_ns.pop(number - self.KEPT_BLOCKS, None)
+            self._take(number * BLOCK_SAMPLES, block.samples, messages)
+        return messages
+
+    def _place(self, block: Block) -> int:
+        """The block's number in the stream; begins a new life or skips over a loss if need be."""
+        life = self._lives[-1] if self._lives else None
+        if life is None or life.epoch != block.epoch:
+            number = 0
+            if life is not None:
+                gap_ns = block.captured_ns - self._captured_ns[life.last_block]
+                number = life.last_block + max(1, round(gap_ns / BLOCK_NS))
+            life = _Life(block.epoch, number, block.sequence, block.sequence)
+            self._lives.append(life)
+        life.last_sequence = block.sequence
+        return life.last_block
+
+    def _take(
+        self, position: int, samples: np.typing.NDArray[np.float32], out: list[Message]
+    ) -> None:
+        if self._filled and position != self._frame_begin + self._filled:
+            self._filled = 0  # what a loss cut off cannot be judged
+        taken = 0
+        while taken < len(samples):
+            if self._filled == 0:
+                self._frame_begin = position + taken
+            n = min(FRAME_SAMPLES - self._filled, len(samples) - taken)
+            self._frame[self._filled : self._filled + n] = samples[taken : taken + n]
+            self._filled += n
+            taken += n
+            if self._filled == FRAME_SAMPLES:
+                self._filled = 0
+                probability = self._voice.probability(self._frame)
+                level_db = detection.frame_level_db(self._frame)
+                events = self._detector.step(self._frame_begin, probability, level_db)
+                out.extend(self._message(event) for event in events)
+
+    def _message(self, event: detection.SpeechEvent) -> Message:
+        session_id, start_ns = self._session_id, self._time_ns(event.start)
+        utterance_id = self._utterance_id(event.start)
+        match event:
+            case detection.SpeechStarted():
+                return SpeechStarted(
+                    session_id=session_id,
+                    utterance_id=utterance_id,
+                    spans=self._spans(event.start, event.decided_at),
+                    speech_start_ns=start_ns,
+                )
+            case detection.SpeechPaused():
+                return SpeechPaused(
+                    session_id=session_id,
+                    utterance_id=utterance_id,
+                    spans=self._spans(event.start, event.audio_end),
+                    speech_start_ns=start_ns,
+                    speech_end_ns=self._time_ns(event.end),
+                )
+            case detection.SpeechResumed():
+                return SpeechResumed(
+                    session_id=session_id,
+                    utterance_id=utterance_id,
+                    spans=self._spans(event.start, event.decided_at),
+                    speech_start_ns=start_ns,
+                )
+            case detection.SpeechEnded():
+                return SpeechEnded(
+                    session_id=session_id,
+                    utterance_id=utterance_id,
+                    spans=self._spans(event.start, event.audio_end),
+                    speech_start_ns=start_ns,
+                    speech_end_ns=self._time_ns(event.end),
+                    decided_ns=self._time_ns(event.decided_at),
+                    more_follows=event.reason == "split",
+                )
+
+    def _utterance_id(self, start: int) -> str:
+        """The same for everybody who finds this stretch: named after its first block."""
+        span = self._spans(start, start + 1)
+        return f"{span[0].epoch:x}-{span[0].first:x}" if span else f"lost-{start}"
+
+    def _time_ns(self, position: int) -> int:
+        """When the sample at a position was captured; the nearest known block counts."""
+        number = position // BLOCK_SAMPLES
+        for near in range(number, number - 5, -1):
+            if (captured_ns := self._captured_ns.get(near)) is not None:
+                return captured_ns + (position - near * BLOCK_SAMPLES) * _NS_PER_SAMPLE
+        newest = max(self._captured_ns)
+        return self._captured_ns[newest] + (position - newest * BLOCK_SAMPLES) * _NS_PER_SAMPLE
+
+    def _spans(self, start: int, end: int) -> tuple[Span, ...]:
+        """The ring's names for the samples from ``start`` to ``end`` (excluded)."""
+        first, last = start // BLOCK_SAMPLES, (end - 1) // BLOCK_SAMPLES
+        spans = []
+        for life in self._lives:
+            begin, stop = max(first, life.first_block), min(last, life.last_block)
+            if begin <= stop:
+                offset = life.first_sequence - life.first_block
+                spans.append(Span(life.epoch, begin + offset, stop + offset))
+        return tuple(spans)

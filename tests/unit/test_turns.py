@@ -1,0 +1,543 @@
+"""The turn state machine: what it asks for, when it speaks, what it does when others die."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from appliance.conductor import phrases
+from appliance.conductor.ledger import SPEECH_STAGES, Ledger
+from appliance.conductor.turns import LISTENING_BOUND_MS, TurnSettings, TurnTaker, merge_spans
+from appliance.messages import (
+    Cancel,
+    Floor,
+    Generate,
+    Heartbeat,
+    Message,
+    PiecePlayed,
+    PlaybackEnded,
+    PlaybackStarted,
+    ReplyChunk,
+    Span,
+    Speak,
+    SpeechEnded,
+    SpeechPaused,
+    SpeechResumed,
+    SpeechStarted,
+    Transcribe,
+    Transcript,
+    TurnRecord,
+)
+
+MS = 1_000_000
+SESSION = "local"
+SETTINGS = TurnSettings(
+    asr_timeout_ms=8_000,
+    llm_timeout_ms=15_000,
+    tts_timeout_ms=10_000,
+    preroll_ms=300,
+    history_turns=2,
+    max_tokens=100,
+    system_prompt="Be brief.",
+)
+
+
+class World:
+    """Plays the other processes; the clock is a number."""
+
+    def __init__(self) -> None:
+        self.now_ms = 1_000
+        self.taker = TurnTaker(SESSION, SETTINGS, life=7)
+        self.sent: list[Message] = []
+
+    @property
+    def now_ns(self) -> int:
+        return self.now_ms * MS
+
+    def hear(self, message: Message) -> list[Message]:
+        out = self.taker.step(message, self.now_ns)
+        self.sent += out
+        return out
+
+    def wait(self, ms: int) -> list[Message]:
+        self.now_ms += ms
+        out = self.taker.tick(self.now_ns)
+        self.sent += out
+        return out
+
+    def last(self, kind: type[Message]) -> Message:
+        return next(m for m in reversed(self.sent) if isinstance(m, kind))
+
+    def count(self, kind: type[Message]) -> int:
+        return sum(isinstance(m, kind) for m in self.sent)
+
+    # one of each stage, with plausible times
+
+    def started(self, name: str = "u1", start_ms: int | None = None) -> list[Message]:
+        start_ms = self.now_ms - 300 if start_ms is None else start_ms
+        return self.hear(
+            SpeechStarted(
+                session_id=SESSION,
+                utterance_id=name,
+                spans=(Span(1, start_ms // 10, self.now_ms // 10),),
+                speech_start_ns=start_ms * MS,
+            )
+        )
+
+    def speech(self, kind, name: str, start_ms: int, end_ms: int, **more) -> list[Message]:
+        return self.hear(
+            kind(
+                session_id=SESSION,
+                utterance_id=name,
+                spans=(Span(1, start_ms // 10, end_ms // 10),),
+                speech_start_ns=start_ms * MS,
+                speech_end_ns=end_ms * MS,
+                **more,
+            )
+        )
+
+    def says(self, name: str = "u1") -> None:
+        """A whole utterance of one second, with its early transcription request."""
+        start_ms = self.now_ms
+        self.now_ms += 300
+        self.started(name, start_ms)
+        self.now_ms += 900
+        self.speech(SpeechPaused, name, start_ms, start_ms + 1_000)
+        self.now_ms += 600
+        self.speech(
+            SpeechEnded, name, start_ms, start_ms + 1_000, decided_ns=(start_ms + 1_800) * MS
+        )
+
+    def transcript(self, text: str, **more) -> list[Message]:
+        request = self.last(Transcribe)
+        return self.hear(
+            Transcript(
+                session_id=SESSION,
+                request_id=request.request_id,
+                text=text,
+                audio_ms=1_000,
+                lost_blocks=0,
+                received_ns=self.now_ns,
+                finished_ns=self.now_ns,
+                engine="test",
+                **more,
+            )
+        )
+
+    def reply(self, text: str, index: int = 0, last: bool = False, **more) -> list[Message]:
+        return self.hear(
+            ReplyChunk(
+                session_id=SESSION,
+                request_id=self.last(Generate).request_id,
+                index=index,
+                text=text,
+                last=last,
+                received_ns=self.now_ns - 3 * MS,
+                first_token_ns=self.now_ns - 2 * MS,
+                finished_ns=self.now_ns - MS,
+                prompt_tokens=50,
+                cached_tokens=40,
+                **more,
+            )
+        )
+
+    def plays(self, utterance_id: str) -> list[Message]:
+        return self.hear(
+            PlaybackStarted(
+                session_id=SESSION,
+                utterance_id=utterance_id,
+                received_ns=self.now_ns,
+                synthesised_ns=self.now_ns + MS,
+                audible_ns=self.now_ns + 2 * MS,
+            )
+        )
+
+    def ends(self, utterance_id: str, played: str, **more) -> list[Message]:
+        return self.hear(
+            PlaybackEnded(
+                session_id=SESSION,
+                utterance_id=utterance_id,
+                ended_ns=self.now_ns,
+                played_text=played,
+                interrupted=more.pop("interrupted", False),
+                **more,
+            )
+        )
+
+    def beat(self, process: str, life: int, state: str = "ready") -> list[Message]:
+        return self.hear(Heartbeat(process=process, instance=0, life=life, pid=1, state=state))
+
+    def whole_turn(self, question: str = "hello", answer: str = "Hi.", name: str = "u1") -> None:
+        self.says(name)
+        self.transcript(question)
+        self.reply(answer, last=True)
+        speak = self.last(Speak)
+        self.plays(speak.utterance_id)
+        self.now_ms += 500
+        self.ends(speak.utterance_id, answer)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_a_plain_turn_goes_through_every_state_and_its_parts_sum(world: World) -> None:
+    world.whole_turn("what is two and two", "Four.")
+    states = [m.state for m in world.sent if isinstance(m, Floor)]
+    assert states == ["listening", "thinking", "speaking", "idle"]
+    record = world.last(TurnRecord)
+    assert (record.transcript, record.reply, record.outcome) == (
+        "what is two and two",
+        "Four.",
+        "answered",
+    )
+    assert sum(record.contributions_ms.values()) == pytest.approx(record.voice_to_voice_ms)
+    assert record.voice_to_voice_ms == pytest.approx(
+        (record.audible_ns - record.speech_end_ns) / MS
+    )
+    assert list(record.contributions_ms) == list(SPEECH_STAGES)
+
+
+def test_transcription_starts_in_the_pause_and_is_not_repeated_at_the_end(world: World) -> None:
+    world.says()
+    assert world.count(Transcribe) == 1
+    world.transcript("hello")
+    assert world.count(Generate) == 1
+
+
+def test_a_transcript_that_came_in_the_pause_answers_at_once_when_the_turn_ends(
+    world: World,
+) -> None:
+    start = world.now_ms
+    world.now_ms += 300
+    world.started("u1", start)
+    world.now_ms += 900
+    world.speech(SpeechPaused, "u1", start, start + 1_000)
+    world.transcript("hello")
+    assert world.count(Generate) == 0, "the turn is not over yet"
+    world.now_ms += 600
+    world.speech(SpeechEnded, "u1", start, start + 1_000, decided_ns=world.now_ns)
+    assert world.count(Generate) == 1
+
+
+def test_resuming_voids_the_early_transcription(world: World) -> None:
+    start = world.now_ms
+    world.now_ms += 1_300
+    world.started("u1", start)
+    world.speech(SpeechPaused, "u1", start, start + 1_000)
+    early = world.last(Transcribe)
+    world.hear(
+        SpeechResumed(
+            session_id=SESSION,
+            utterance_id="u1",
+            spans=(Span(1, start // 10, world.now_ms // 10),),
+            speech_start_ns=start * MS,
+        )
+    )
+    assert world.last(Cancel).id == early.request_id
+    world.now_ms += 1_500
+    world.speech(SpeechEnded, "u1", start, start + 2_000, decided_ns=world.now_ns)
+    assert world.last(Transcribe).request_id != early.request_id
+    assert world.last(Transcribe).spans[0].last == (start + 2_000) // 10
+
+
+def test_going_on_before_the_answer_is_heard_reopens_the_turn(world: World) -> None:
+    world.says("u1")
+    world.transcript("what is the capital")
+    generate = world.last(Generate)
+    world.reply("The capital")
+    assert world.count(Speak) == 1
+    world.says("u2")
+    cancelled = {m.id for m in world.sent if isinstance(m, Cancel)}
+    assert {generate.request_id, world.last(Speak).utterance_id} <= cancelled
+    world.transcript("of Italy")
+    assert world.last(Generate).messages[-1].text == "what is the capital of Italy"
+    assert world.count(TurnRecord) == 0
+
+
+def test_a_long_turn_in_segments_is_one_question(world: World) -> None:
+    start = world.now_ms
+    world.now_ms += 28_000
+    world.started("u1", start)
+    world.speech(SpeechEnded, "u1", start, world.now_ms, decided_ns=world.now_ns, more_follows=True)
+    world.transcript("first half")
+    assert world.count(Generate) == 0
+    world.says("u2")
+    world.transcript("second half")
+    assert world.last(Generate).messages[-1].text == "first half second half"
+
+
+def test_nothing_said_returns_to_idle_without_a_word(world: World) -> None:
+    world.says()
+    world.transcript("")
+    assert world.last(TurnRecord).outcome == "nothing_said"
+    assert world.count(Speak) == 0
+    assert world.taker.state == "idle"
+
+
+def test_speech_while_it_speaks_is_not_a_turn(world: World) -> None:
+    world.says("u1")
+    world.transcript("hello")
+    world.reply("Hi.", last=True)
+    utterance = world.last(Speak).utterance_id
+    world.plays(utterance)
+    world.says("echo")
+    world.ends(utterance, "Hi.")
+    assert world.count(TurnRecord) == 1
+    world.speech(SpeechEnded, "echo", 0, world.now_ms, decided_ns=world.now_ns)
+    assert world.taker.state == "idle"
+    world.now_ms += 200
+    world.says("u2")
+    assert world.taker.state == "thinking", "after draining it listens again"
+
+
+def test_a_vad_that_tells_again_does_not_ask_again(world: World) -> None:
+    world.whole_turn(name="u1")
+    records = world.count(TurnRecord)
+    world.speech(SpeechEnded, "u1", 1_000, 2_000, decided_ns=world.now_ns)
+    world.speech(SpeechPaused, "u1-found-elsewhere", 1_100, 2_000)
+    assert world.taker.state == "idle"
+    assert world.count(TurnRecord) == records
+
+
+def test_history_holds_what_was_played(world: World) -> None:
+    world.says("u1")
+    world.transcript("tell me a story")
+    world.reply("Once upon a time there was a king.", last=True)
+    utterance = world.last(Speak).utterance_id
+    world.plays(utterance)
+    world.ends(utterance, "Once upon", interrupted=True)
+    world.now_ms += 400
+    world.says("u2")
+    world.transcript("go on")
+    assert [m.text for m in world.last(Generate).messages] == [
+        "Be brief.",
+        "tell me a story",
+        "Once upon",
+        "go on",
+    ]
+
+
+def test_history_is_bounded(world: World) -> None:
+    for turn in range(5):
+        world.whole_turn(f"question {turn}", name=f"u{turn}")
+        world.now_ms += 400
+    world.says("u9")
+    world.transcript("last")
+    assert len(world.last(Generate).messages) == 1 + 2 * SETTINGS.history_turns + 1
+
+
+@pytest.mark.parametrize("process", ["asr", "llm", "tts"])
+def test_a_restarted_process_is_asked_again_and_nothing_is_lost(world: World, process: str) -> None:
+    for name in ("asr", "llm", "tts"):
+        world.beat(name, life=1)
+    world.says()
+    if process != "asr":
+        world.transcript("hello")
+    if process == "tts":
+        world.reply("One. ", index=0)
+        world.reply("Two.", index=1, last=True)
+        utterance = world.last(Speak).utterance_id
+        world.plays(utterance)
+        world.hear(PiecePlayed(session_id=SESSION, utterance_id=utterance, index=0))
+    owed = {"asr": Transcribe, "llm": Generate, "tts": Speak}[process]
+    request = world.last(owed)
+    world.beat(process, life=2, state="starting")
+    out = world.beat(process, life=2)
+    assert request in out
+    spoken = [m.text for m in world.sent if isinstance(m, Speak)]
+    if process == "tts":
+        assert phrases.WHERE_WAS_I in spoken
+        assert [m.text for m in out if isinstance(m, Speak)] == [phrases.WHERE_WAS_I, "Two."]
+        world.ends(request.utterance_id, "Two.")
+        assert world.last(TurnRecord).reply == "One. Two."
+    else:
+        assert phrases.ONE_MOMENT in spoken
+        if process == "asr":
+            world.transcript("hello")
+        world.reply("Hi.", last=True)
+        world.ends(world.last(Speak).utterance_id, "Hi.")
+        assert world.last(TurnRecord).outcome == "answered"
+    assert f"{process}_restarted" in world.last(TurnRecord).marks
+
+
+def test_a_restarted_llm_does_not_say_twice_what_tts_has(world: World) -> None:
+    for name in ("asr", "llm", "tts"):
+        world.beat(name, life=1)
+    world.says()
+    world.transcript("hello")
+    world.reply("One.", index=0)
+    world.plays(world.last(Speak).utterance_id)
+    world.beat("llm", life=2)
+    world.reply("One.", index=0)
+    world.reply("Two.", index=1, last=True)
+    assert [m.text for m in world.sent if isinstance(m, Speak)] == ["One.", "Two."]
+
+
+def test_a_restart_of_an_idle_appliance_says_nothing(world: World) -> None:
+    for life in (1, 2):
+        for name in ("asr", "llm", "tts"):
+            world.beat(name, life=life)
+    assert world.sent == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "bound_ms", "phrase"),
+    [
+        ("asr", SETTINGS.asr_timeout_ms, phrases.CANNOT_HEAR),
+        ("llm", SETTINGS.llm_timeout_ms, phrases.CANNOT_THINK),
+    ],
+)
+def test_waiting_is_bounded_and_ends_with_a_spoken_word(
+    world: World, stage: str, bound_ms: int, phrase: str
+) -> None:
+    world.says()
+    if stage == "llm":
+        world.transcript("hello")
+    assert world.wait(bound_ms - 1) == []
+    world.wait(2)
+    speak = world.last(Speak)
+    assert speak.text == phrase
+    world.plays(speak.utterance_id)
+    world.ends(speak.utterance_id, phrase)
+    assert world.last(TurnRecord).outcome == "lost"
+    assert world.taker.state == "idle"
+
+
+def test_a_silent_tts_does_not_hold_the_floor_for_ever(world: World) -> None:
+    world.says()
+    world.transcript("hello")
+    world.reply("Hi.", last=True)
+    world.wait(SETTINGS.tts_timeout_ms + 1_000)
+    assert world.last(TurnRecord).outcome == "lost"
+    assert world.last(Cancel).id == world.last(Speak).utterance_id
+    assert world.taker.state == "idle"
+
+
+def test_listening_is_bounded(world: World) -> None:
+    world.started()
+    world.wait(LISTENING_BOUND_MS + 1)
+    assert world.last(TurnRecord).outcome == "lost"
+    assert world.taker.state == "idle"
+
+
+def test_errors_of_asr_and_llm_are_spoken(world: World) -> None:
+    world.says()
+    world.transcript("", error="broken")
+    assert world.last(Speak).text == phrases.CANNOT_HEAR
+    world.ends(world.last(Speak).utterance_id, phrases.CANNOT_HEAR)
+    world.now_ms += 400
+    world.says("u2")
+    world.transcript("hello")
+    world.reply("", error="broken", last=True)
+    assert world.last(Speak).text == phrases.CANNOT_THINK
+
+
+def test_an_empty_answer_is_not_silence(world: World) -> None:
+    world.says()
+    world.transcript("hello")
+    world.reply("", last=True)
+    assert world.last(Speak).text == phrases.NO_ANSWER
+
+
+def test_text_questions_take_the_floor_only_when_it_is_free(world: World) -> None:
+    turn_id, out = world.taker.ask("hello", world.now_ns)
+    assert turn_id
+    assert any(isinstance(m, Generate) for m in out)
+    assert world.taker.ask("again", world.now_ns) == ("", [])
+    assert world.taker.say("text", world.now_ns) == ("", [])
+
+
+def test_a_successor_takes_up_the_turn_from_the_names_of_its_audio(world: World) -> None:
+    world.says()
+    spans = world.taker.open_spans()
+    assert spans
+    successor = World()
+    successor.sent += successor.taker.recover(spans, successor.now_ns)
+    assert successor.last(Transcribe).spans == spans
+    assert successor.last(Speak).text == phrases.ONE_MOMENT
+    successor.transcript("hello")
+    successor.reply("Hi.", last=True)
+    successor.ends(successor.last(Speak).utterance_id, "Hi.")
+    record = successor.last(TurnRecord)
+    assert (record.outcome, record.reply) == ("answered", "Hi.")
+
+
+def test_spans_merge_per_life() -> None:
+    merged = merge_spans((Span(1, 5, 9), Span(2, 0, 3)), (Span(2, 2, 8),))
+    assert merged == (Span(1, 5, 9), Span(2, 0, 8))
+
+
+def test_a_ledger_never_counts_time_twice_nor_backwards() -> None:
+    ledger = Ledger(1_000 * MS)
+    ledger.mark("end_of_turn_delay", 1_800 * MS)
+    ledger.mark("transcription_delay", 1_500 * MS)  # was done ahead
+    ledger.mark("llm_ttft", 2_000 * MS)
+    ledger.mark("llm_ttft", 9_000 * MS)  # only the first counts
+    assert ledger.contributions_ms() == {
+        "end_of_turn_delay": 800,
+        "transcription_delay": 0,
+        "llm_ttft": 200,
+    }
+    assert ledger.total_ms() == 1_000
+    with pytest.raises(ValueError, match="unknown stage"):
+        ledger.mark("nonsense", 1)
+
+
+@given(st.dictionaries(st.sampled_from(SPEECH_STAGES), st.integers(0, 10**10)))
+def test_contributions_always_sum_to_the_total(marks: dict[str, int]) -> None:
+    ledger = Ledger(0)
+    for stage, end_ns in marks.items():
+        ledger.mark(stage, end_ns)
+    assert sum(ledger.contributions_ms().values()) == pytest.approx(ledger.total_ms())
+
+
+EVENTS = st.lists(
+    st.sampled_from(
+        ["says", "started", "transcript", "reply", "last", "plays", "ends", "wait", "kill", "ask"]
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(EVENTS)
+def test_whatever_happens_it_returns_to_idle(events: list[str]) -> None:
+    world = World()
+    lives = itertools.count(1)
+    names = itertools.count(1)
+    for process in ("asr", "llm", "tts"):
+        world.beat(process, life=next(lives))
+    for event in events:
+        world.now_ms += 37
+        match event:
+            case "says":
+                world.says(f"u{next(names)}")
+            case "started":
+                world.started(f"u{next(names)}")
+            case "transcript" if world.count(Transcribe):
+                world.transcript("hello")
+            case "reply" if world.count(Generate):
+                world.reply("Hi.", index=world.count(ReplyChunk))
+            case "last" if world.count(Generate):
+                world.reply("Bye.", index=99, last=True)
+            case "plays" if world.count(Speak):
+                world.plays(world.last(Speak).utterance_id)
+            case "ends" if world.count(Speak):
+                world.ends(world.last(Speak).utterance_id, "Hi.")
+            case "wait":
+                world.wait(5_000)
+            case "kill":
+                for process in ("asr", "llm", "tts"):
+                    world.beat(process, life=next(lives))
+            case "ask":
+                world.sent += world.taker.ask("hello", world.now_ns)[1]
+    for _ in range(60):
+        world.wait(5_000)
+    assert world.taker.state == "idle"
+    closed = [m.turn_id for m in world.sent if isinstance(m, TurnRecord)]
+    assert len(closed) == len(set(closed)), "a turn ends once"
