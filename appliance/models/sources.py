@@ -29,6 +29,7 @@ Progress = Callable[[int], None]
 """Called with the number of bytes gained (negative: given up)."""
 
 _CHUNK_BYTES = 1 << 18
+_PIECE_BYTES = 1 << 14  # what a broken connection costs at most; a broken-off piece is lost
 _TIMEOUT_S = (10.0, 30.0)  # to connect, between two pieces
 _STALLS = 3  # connections in a row that break without having brought a byte
 _INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
@@ -115,7 +116,7 @@ class Network:
             if have and not resumed:
                 progress(-have)  # a server that cannot resume sends it all again
             with staged.open("ab" if resumed else "wb") as file:
-                for chunk in response.iter_content(_CHUNK_BYTES):
+                for chunk in response.iter_content(_PIECE_BYTES):
                     file.write(chunk)
                     progress(len(chunk))
 

@@ -219,7 +219,7 @@ def mel_filters() -> npt.NDArray[np.float32]:
     slopes = edges_hz[:, None] - bins_hz[None, :]
     rising = -slopes[:-2] / widths_hz[:-1, None]
     falling = slopes[2:] / widths_hz[1:, None]
-    triangles = np.maximum(0, np.minimum(rising, falling))
+    triangles = np.maximum(0, np.minimum(rising, falling)) + 0.0  # no machine's -0.0
     return (triangles * (2 / (edges_hz[2:] - edges_hz[:-2]))[:, None]).astype(np.float32)
 
 
