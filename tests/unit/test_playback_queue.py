@@ -166,30 +166,35 @@ def test_no_sequence_of_calls_clicks_or_loses_count(actions: list[tuple[str, str
     """Each fade lasts at least 5 ms (40 samples) and each gain ramp too, so with audio that is
     constant at full scale the output never moves by more than 2/40 from one sample to the next."""
     queue = PlaybackQueue(RATE_HZ, FADE_MS)
-    accepted: dict[str, int] = {}
+    accepted = dict.fromkeys("abc", 0)  # of the utterance's present life
     promised: dict[str, int] = {}
-    ended: dict[str, int] = {}
     output = [np.zeros(1, np.float32)]
+
+    def check_events() -> None:
+        for event in queue.take_events():
+            if event.kind is PlaybackEventKind.FLUSHED:
+                assert event.played_samples <= accepted[event.utterance_id]
+                assert event.played_samples == promised.pop(event.utterance_id)
+            elif event.kind is PlaybackEventKind.DRAINED:
+                assert event.played_samples == accepted[event.utterance_id]
+                accepted[event.utterance_id] = 0
 
     def render(frames: int) -> None:
         block = queue.render(frames)
         output.append(np.zeros(frames, np.float32) if block is None else block)
-        for event in queue.take_events():
-            if event.kind in (PlaybackEventKind.FLUSHED, PlaybackEventKind.DRAINED):
-                ended[event.utterance_id] = ended.get(event.utterance_id, 0) + event.played_samples
-                if event.kind is PlaybackEventKind.FLUSHED and event.utterance_id in promised:
-                    assert promised.pop(event.utterance_id) == event.played_samples
+        check_events()
 
     for kind, name, value in actions:
         if kind == "enqueue" and queue.enqueue(name, dc(value, 1.0)):
-            accepted[name] = accepted.get(name, 0) + value
+            accepted[name] += value
         elif kind == "finish":
             queue.finish(name)
         elif kind == "flush":
-            before = {e for e in ended}
             count = queue.flush(name, fade_ms=value)
-            if count and name not in before:
-                promised.setdefault(name, count)
+            assert promised.setdefault(name, count) == count
+            check_events()
+            if queue.is_idle:
+                promised.pop(name, None)
         elif kind == "gain":
             queue.ramp_gain(value / 10, ramp_ms=5)
         elif kind == "render":
@@ -203,5 +208,3 @@ def test_no_sequence_of_calls_clicks_or_loses_count(actions: list[tuple[str, str
     assert np.abs(np.diff(played)).max() <= 2 / FADE + 1e-4
     assert played[-1] == 0
     assert queue.queued_samples == 0
-    for name, count in ended.items():
-        assert count <= accepted.get(name, 0)
