@@ -89,11 +89,11 @@ def test_chunks_are_given_as_soon_as_they_are_certain():
     assert splitter.push("One two three, four.") == ["One two three,"]
 
 
-PARTS = st.sampled_from(
-    "Rome is the capital Dr. U.S. e.g. No. 5 3.14 p.m. It I J. The the , ; : . ! ? … ... \" ' ) ( "
-    "** - 1. 你好 。 ！ ， www.a.com word verylongwordindeed".split()
-    + [" ", "  ", "\n"]
-)
+WORDS = """
+Rome is the capital Dr. U.S. e.g. No. 5 3.14 p.m. It I J. The the , ; : . ! ? … ... " ' ) ( ** - 1.
+你好 。 ！ ， www.a.com word verylongwordindeed
+"""
+PARTS = st.sampled_from([*WORDS.split(), " ", "  ", "\n"])
 TEXTS = st.one_of(
     st.lists(PARTS, max_size=40).map(" ".join), st.lists(PARTS, max_size=40).map("".join), st.text()
 )
