@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing import shared_memory
 
@@ -83,22 +83,21 @@ class Block:
 
 
 class RingWriter:
-    """The one writer of a ring in this life. The caller holds the ring's writer lock."""
+    """The one writer of a ring in this life."""
 
     def __init__(self, prefix: str, fmt: RingFormat) -> None:
         """Remove what dead predecessors left, create this life's segment.
 
         Raises:
-            ApplianceError: ``/dev/shm`` has no room.
+            ApplianceError: ``/dev/shm`` has no room, or the ring has a living writer.
         """
         self.format = fmt
-        self.epoch = time.monotonic_ns()
         self.sequence = -1
         """Sequence of the newest block, -1 before the first."""
-        for name in segment.list_segments(prefix, fmt.name):
-            segment.unlink_segment(name)
+        segment.remove_dead_segments(prefix, fmt.name)
+        self.epoch = time.monotonic_ns()
         self._name = segment.segment_name(prefix, fmt.name, self.epoch)
-        self._memory = segment.create_segment(self._name, fmt.segment_bytes)
+        self._memory, self._held = segment.create_segment(self._name, fmt.segment_bytes)
         self._buffer = segment.view(self._memory)
         _RING_HEADER.pack_into(
             self._buffer,
@@ -142,12 +141,16 @@ class RingWriter:
         segment.unlink_segment(self._name)
         self._buffer.release()
         self._memory.close()
+        self._held.release()
 
 
-class _Mapping:
-    """One mapped segment of a ring, as a reader sees it."""
+class _Life:
+    """The segment of one writer life, as a reader sees it."""
 
     def __init__(self, memory: shared_memory.SharedMemory, epoch: int, ring: str) -> None:
+        if memory.size < _RING_HEADER_BYTES:
+            memory.close()
+            raise ValueError(f"{memory.name} is no ring")
         self._memory = memory
         self.buffer = segment.view(memory)
         magic, found, slots, block_samples, rate_hz, channels = _RING_HEADER.unpack_from(
@@ -160,18 +163,22 @@ class _Mapping:
             rate_hz=rate_hz,
             channels=channels,
         )
-        if magic != _MAGIC or found != epoch or memory.size < self.format.segment_bytes:
+        fits = slots > 0 and memory.size >= self.format.segment_bytes
+        if magic != _MAGIC or found != epoch or not fits:
             self.close()
             raise ValueError(f"{memory.name} is not a ring of epoch {epoch}")
         self.epoch = epoch
+        self.next = 0
+        """The first block not yet read."""
         self.newest = -1
-        self.slot_bytes = self.format.slot_bytes
-        self.payload_bytes = self.format.payload_bytes
+        """The last block that may be read in order."""
+        self._slot_bytes = self.format.slot_bytes
+        self._payload_bytes = self.format.payload_bytes
 
-    def read(self, sequence: int) -> Block | None:
+    def block(self, sequence: int) -> Block | None:
         """The block if the slot still (or already) holds it whole, else None."""
-        at = _RING_HEADER_BYTES + (sequence % self.format.slots) * self.slot_bytes
-        slot = bytes(self.buffer[at : at + _SLOT_HEADER_BYTES + self.payload_bytes])
+        at = _RING_HEADER_BYTES + (sequence % self.format.slots) * self._slot_bytes
+        slot = bytes(self.buffer[at : at + _SLOT_HEADER_BYTES + self._payload_bytes])
         epoch, found, captured_ns, stream_id = _SLOT_HEADER.unpack_from(slot, 0)
         payload = memoryview(slot)[_SLOT_HEADER_BYTES:]
         if (
@@ -183,6 +190,19 @@ class _Mapping:
             return None
         samples = np.frombuffer(payload, dtype=np.float32).reshape(self.format.shape)
         return Block(epoch, sequence, captured_ns, stream_id, samples)
+
+    def last_whole(self) -> Block | None:
+        """The newest whole block, announced or not. For dead writers: nothing moves any more."""
+        headers = np.ndarray(
+            (self.format.slots, 2),
+            dtype="<u8",
+            buffer=self.buffer,
+            offset=_RING_HEADER_BYTES,
+            strides=(self._slot_bytes, 8),
+        )
+        sequences = headers[headers[:, 0] == self.epoch, 1].tolist()
+        whole = (self.block(sequence) for sequence in sorted(sequences, reverse=True))
+        return next((block for block in whole if block), None)
 
     def close(self) -> None:
         self.buffer.release()
@@ -201,125 +221,145 @@ class RingReader:
     def __init__(self, prefix: str, ring: str) -> None:
         self._prefix = prefix
         self._ring = ring
-        self._lives: dict[int, _Mapping] = {}
-        self._current: _Mapping | None = None
-        self._next = 0
+        self._lives: dict[int, _Life] = {}
+        self._current: _Life | None = None
+        self._pending: list[Block] = []
+        self._gone = (0, -1)
         self.lost_blocks = 0
-        """Announced blocks whose slot no longer (or not) held them whole when it was read."""
+        """Blocks that were written for this reader and that it could no longer read whole."""
 
     @property
     def format(self) -> RingFormat | None:
-        """Geometry of the current life's segment; None before the first announcement."""
-        return self._current.format if self._current else None
+        """Geometry of the newest segment known; None before the first."""
+        return self._lives[max(self._lives)].format if self._lives else None
 
     def announced(self, message: BlocksReady, *, rewind_blocks: int = 0) -> bool:
         """Take note of what can be read. Returns True when this begins a new writer life.
 
+        A reader that followed the life before gets that one to its very end, with what the dead
+        writer had no time to announce, and the new one from its first block on.
+
         Args:
             message: the announcement.
-            rewind_blocks: how far before a new life's first seen announcement to start reading.
+            rewind_blocks: how many blocks before the first announced one a new reader starts.
         """
         current = self._current
-        if current is not None and message.epoch == current.epoch:
-            current.newest = max(current.newest, message.sequence)
+        if current is not None and message.epoch <= current.epoch:
+            if message.epoch == current.epoch:
+                current.newest = max(current.newest, message.sequence)
+            return False  # else a late word of a life already left
+        life = self._map(message.epoch)
+        if life is None:  # died again already: its successor will announce itself
+            if current is not None:
+                counted = self._gone[1] if self._gone[0] == message.epoch else -1
+                self.lost_blocks += max(0, message.sequence - counted)
+                self._gone = (message.epoch, max(counted, message.sequence))
             return False
-        if message.epoch in self._lives or not self.attach(message.epoch):
-            return False  # a late word of a life already left
-        mapping = self._current
-        assert mapping is not None
-        mapping.newest = message.sequence
-        # a reader that was there before wants the new life from its first block on
-        oldest = 0 if current is not None else message.sequence + 1 - rewind_blocks
-        self._next = max(0, message.sequence + 1 - mapping.format.slots, oldest)
-        return True
-
-    def attach(self, epoch: int) -> bool:
-        """Map a writer life's segment, so that its audio can be read by name from now on.
-
-        Returns:
-            False when the segment has gone: its writer died and a successor removed it.
-        """
-        if epoch in self._lives:
-            return True
-        if self._current and epoch < self._current.epoch:
-            return False
-        try:
-            memory = segment.attach_segment(segment.segment_name(self._prefix, self._ring, epoch))
-        except FileNotFoundError:
-            return False  # died again already: its successor will announce itself
-        self._lives[epoch] = self._current = _Mapping(memory, epoch, self._ring)
-        while len(self._lives) > self.KEPT_LIVES:
-            self._lives.pop(min(self._lives)).close()
+        life.newest = message.sequence
+        if current is None:
+            oldest = message.sequence + 1 - life.format.slots
+            life.next = max(0, oldest, message.sequence - rewind_blocks)
+        else:
+            if last := current.last_whole():
+                current.newest = max(current.newest, last.sequence)
+            self._pending += self._drain(current)
+        self._current = life
         return True
 
     def read(self) -> list[Block]:
-        """All announced blocks not yet read, in order; lost ones are skipped and counted."""
-        mapping = self._current
-        if mapping is None or self._next > mapping.newest:
+        """All blocks not yet read, in order; lost ones are skipped and counted."""
+        blocks, self._pending = self._pending, []
+        if self._current is not None:
+            blocks += self._drain(self._current)
+        return blocks
+
+    def _drain(self, life: _Life) -> list[Block]:
+        if life.next > life.newest:
             return []
         blocks = []
-        oldest = mapping.newest + 1 - mapping.format.slots
-        if self._next < oldest:
-            self.lost_blocks += oldest - self._next
-            self._next = oldest
-        for sequence in range(self._next, mapping.newest + 1):
-            block = mapping.read(sequence)
+        first = max(life.next, life.newest + 1 - life.format.slots)
+        self.lost_blocks += first - life.next
+        for sequence in range(first, life.newest + 1):
+            block = life.block(sequence)
             if block is None:
                 self.lost_blocks += 1
             else:
                 blocks.append(block)
-        self._next = mapping.newest + 1
+        life.next = life.newest + 1
         return blocks
+
+    def hold(self, spans: Iterable[Span]) -> None:
+        """Keep the audio of these spans readable even if its writer is replaced meanwhile.
+
+        For a reader that follows no announcements and reads only what events name.
+        """
+        for span in spans:
+            self._map(span.epoch)
 
     def read_span(self, spans: Sequence[Span]) -> tuple[NDArray[np.float32], int]:
         """The audio that an event names, and how many of its blocks are gone.
 
-        A lost block is replaced by silence, so that the rest keeps its place in time.
+        A lost block is replaced by silence, so that the rest keeps its place in time; at most one
+        ring's length of it per span. Needs no announcement before it.
 
         Returns:
             samples of shape (n,) or (n, channels), and the number of lost blocks.
         """
+        self.hold(spans)
         parts: list[NDArray[np.float32]] = []
         lost = 0
         for span in spans:
-            mapping = self._lives.get(span.epoch)
-            if mapping is None:
-                lost += span.last - span.first + 1
+            life = self._lives.get(span.epoch)
+            fmt = life.format if life else self.format
+            lost += max(0, span.last + 1 - span.first)
+            if fmt is None:
                 continue
-            silence = np.zeros(mapping.format.shape, np.float32)
-            for sequence in range(span.first, span.last + 1):
-                block = mapping.read(sequence)
-                lost += block is None
+            silence = np.zeros(fmt.shape, np.float32)
+            for sequence in range(max(span.first, span.last + 1 - fmt.slots), span.last + 1):
+                block = life.block(sequence) if life else None
+                lost -= block is not None
                 parts.append(silence if block is None else block.samples)
         samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
         self.lost_blocks += lost
         return samples, lost
 
+    def _map(self, epoch: int) -> _Life | None:
+        """The life of this epoch, mapped now if need be; None when its segment has gone."""
+        if life := self._lives.get(epoch):
+            return life
+        try:
+            memory = segment.attach_segment(segment.segment_name(self._prefix, self._ring, epoch))
+            life = _Life(memory, epoch, self._ring)
+        except (FileNotFoundError, ValueError):
+            return None
+        self._lives[epoch] = life
+        followed = self._current.epoch if self._current else epoch
+        while len(self._lives) > self.KEPT_LIVES:
+            self._lives.pop(min(e for e in self._lives if e != followed)).close()
+        return self._lives.get(epoch)
+
     def close(self) -> None:
         """Let go of all mappings."""
-        for mapping in self._lives.values():
-            mapping.close()
+        for life in self._lives.values():
+            life.close()
         self._lives.clear()
+        self._pending.clear()
         self._current = None
 
 
 def last_block(prefix: str, ring: str) -> Block | None:
-    """The newest whole block that any dead writer of this ring left behind.
+    """The newest whole block that the last dead writer of this ring left behind.
 
     Asked by a successor, before it removes the segments, to know how much audio was lost.
     """
-    newest: Block | None = None
-    for name in segment.list_segments(prefix, ring):
+    lives = {int(name.rpartition(".")[2]): name for name in segment.list_segments(prefix, ring)}
+    for epoch in sorted(lives, reverse=True):
         try:
-            mapping = _Mapping(segment.attach_segment(name), int(name.rpartition(".")[2]), ring)
+            life = _Life(segment.attach_segment(lives[epoch]), epoch, ring)
         except (FileNotFoundError, ValueError):
             continue
-        for slot in range(mapping.format.slots):
-            at = _RING_HEADER_BYTES + slot * mapping.slot_bytes
-            epoch, sequence, captured_ns, _ = _SLOT_HEADER.unpack_from(mapping.buffer, at)
-            if epoch != mapping.epoch or (newest and captured_ns <= newest.captured_ns):
-                continue
-            if block := mapping.read(sequence):
-                newest = block
-        mapping.close()
-    return newest
+        block = life.last_whole()
+        life.close()
+        if block is not None:
+            return block
+    return None

@@ -55,7 +55,7 @@ def run(name: str, instance: int = 0) -> int:
     faulthandler.register(STACK_DUMP_SIGNAL, all_threads=True, chain=False)
     runtime_dir = config.prepare_runtime_dir()
     lock = FileLock(runtime_dir / f"{name}.{instance}.lock")
-    if not lock.acquire():
+    if not lock.acquire(about=str(os.getpid())):
         raise ApplianceError(
             f"{label} is already running as process {lock.holder()}; "
             f"stop that appliance first, or set another runtime folder in "

@@ -1,7 +1,7 @@
 """Shared-memory segments: who may write one, how it is named, how it goes away.
 
-A ring's writer holds an ``flock`` for as long as it lives; the kernel frees it on any death. Its
-holder alone creates segments for the ring and removes those of dead predecessors. Every writer
+A writer holds an ``flock`` on its segment for as long as it lives; the kernel frees it on any
+death. Whoever writes a ring next removes what the dead left, and never what is locked. Every writer
 life makes a new segment, named after its epoch, and memory is never reused: a reader that still
 maps an old one keeps it until it lets go.
 """
@@ -11,7 +11,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import shared_memory
@@ -20,6 +22,7 @@ from pathlib import Path
 from appliance.errors import ApplianceError
 
 SHM_DIR = Path("/dev/shm")
+_DEATH_TAKES_AT_MOST_NS = 500_000_000
 
 
 @contextmanager
@@ -51,9 +54,19 @@ def segment_name(prefix: str, ring: str, epoch: int) -> str:
 
 
 def list_segments(prefix: str, ring: str = "") -> list[str]:
-    """Names of the segments of a ring, or of all rings under the prefix."""
-    start = f"{prefix}{ring}." if ring else prefix
-    return sorted(entry.name for entry in SHM_DIR.iterdir() if entry.name.startswith(start))
+    """Names of the segments of a ring, or of all rings under the prefix.
+
+    Raises:
+        ApplianceError: there is no ``/dev/shm``.
+    """
+    pattern = re.compile(re.escape(prefix) + (re.escape(ring) if ring else r".+") + r"\.\d+")
+    try:
+        return sorted(e.name for e in SHM_DIR.iterdir() if pattern.fullmatch(e.name))
+    except OSError as error:
+        raise ApplianceError(
+            f"Cannot look into {SHM_DIR}: {error.strerror}. Mount it with "
+            f"'mount -t tmpfs tmpfs {SHM_DIR}'."
+        ) from error
 
 
 def unlink_segment(name: str) -> None:
@@ -61,8 +74,35 @@ def unlink_segment(name: str) -> None:
     (SHM_DIR / name).unlink(missing_ok=True)
 
 
-def create_segment(name: str, size: int) -> shared_memory.SharedMemory:
-    """Create a segment and really reserve its memory.
+def remove_dead_segments(prefix: str, ring: str) -> None:
+    """Remove the segments of a ring's dead writers; the kernel has freed their locks.
+
+    Raises:
+        ApplianceError: the ring has a living writer. Its segment stays.
+    """
+    for name in list_segments(prefix, ring):
+        try:
+            held = FileLock(SHM_DIR / name, create=False)
+        except FileNotFoundError:
+            continue
+        try:
+            # a process being killed gives its files back one after the other, this one perhaps
+            # a moment after the lock that told its successor
+            give_up_ns = time.monotonic_ns() + _DEATH_TAKES_AT_MOST_NS
+            while not held.acquire():
+                if time.monotonic_ns() > give_up_ns:
+                    raise ApplianceError(
+                        f"The ring {ring} is being written by another live process (it holds "
+                        f"{SHM_DIR / name}). Stop that one first."
+                    )
+                time.sleep(0.001)
+            unlink_segment(name)
+        finally:
+            held.release()
+
+
+def create_segment(name: str, size: int) -> tuple[shared_memory.SharedMemory, FileLock]:
+    """Create a segment, really reserve its memory, and lock it for as long as this process lives.
 
     Raises:
         ApplianceError: ``/dev/shm`` has no room. Without the reservation an overcommitted tmpfs
@@ -73,26 +113,25 @@ def create_segment(name: str, size: int) -> shared_memory.SharedMemory:
     except OSError as error:
         raise ApplianceError(
             f"Cannot create the shared-memory segment {name}: {error.strerror}. "
-            f"Is /dev/shm mounted and writable?"
+            f"Is {SHM_DIR} mounted and writable, and not full?"
         ) from error
+    held = FileLock(SHM_DIR / name, create=False)
     try:
-        descriptor = os.open(SHM_DIR / name, os.O_RDWR)
-        try:
-            os.posix_fallocate(descriptor, 0, size)
-        finally:
-            os.close(descriptor)
+        os.posix_fallocate(held.descriptor, 0, size)
     except OSError as error:
         memory.close()
+        held.release()
         unlink_segment(name)
-        if error.errno != errno.ENOSPC:
+        if error.errno not in (errno.ENOSPC, errno.ENOMEM):
             raise
         free = os.statvfs(SHM_DIR)
         raise ApplianceError(
-            f"/dev/shm is too small: {size / 1e6:.1f} MB are needed, "
+            f"{SHM_DIR} is too small: {size / 1e6:.1f} MB are needed, "
             f"{free.f_bavail * free.f_frsize / 1e6:.1f} MB are free. Enlarge it with "
-            f"'mount -o remount,size=256M /dev/shm' or remove what fills it."
+            f"'mount -o remount,size=256M {SHM_DIR}' or remove what fills it."
         ) from error
-    return memory
+    held.acquire()
+    return memory, held
 
 
 def attach_segment(name: str) -> shared_memory.SharedMemory:
@@ -113,30 +152,35 @@ def view(memory: shared_memory.SharedMemory) -> memoryview:
 class FileLock:
     """An exclusive ``flock`` on a file, freed by the kernel when its holder dies.
 
-    The file is never removed (that would let two holders exist) and carries a line about the
-    holder for people.
+    The file is never removed while anyone may still want the lock (that would let two holders
+    exist).
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, create: bool = True) -> None:
         self.path = path
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        self.descriptor = os.open(path, flags, 0o600)
 
     def acquire(self, *, wait: bool = False, about: str = "") -> bool:
-        """Take the lock; without ``wait`` return False when somebody else has it."""
+        """Take the lock; without ``wait`` return False when somebody else has it.
+
+        ``about`` is a line about the holder for people, kept in the file.
+        """
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             return False
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, (about or str(os.getpid())).encode(), 0)
+        if about:
+            os.ftruncate(self.descriptor, 0)
+            os.pwrite(self.descriptor, about.encode(), 0)
         return True
 
     def holder(self) -> str:
         """What the present holder wrote about itself."""
-        return os.pread(self._descriptor, 200, 0).decode(errors="replace").strip()
+        return os.pread(self.descriptor, 200, 0).decode(errors="replace").strip()
 
     def release(self) -> None:
         """Give the lock back."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
