@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 import time
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import shared_memory
 
@@ -288,13 +288,16 @@ class RingReader:
         life.next = life.newest + 1
         return blocks
 
-    def hold(self, spans: Iterable[Span]) -> None:
-        """Keep the audio of these spans readable even if its writer is replaced meanwhile.
+    def attach(self, epoch: int) -> bool:
+        """Map a writer life's segment, so that its audio can be read by name from now on.
 
-        For a reader that follows no announcements and reads only what events name.
+        For a reader that follows no announcements and reads only what events name: what it has
+        attached stays readable when the writer is replaced.
+
+        Returns:
+            False when the segment has gone: its writer died and a successor removed it.
         """
-        for span in spans:
-            self._map(span.epoch)
+        return self._map(epoch) is not None
 
     def read_span(self, spans: Sequence[Span]) -> tuple[NDArray[np.float32], int]:
         """The audio that an event names, and how many of its blocks are gone.
@@ -305,11 +308,10 @@ class RingReader:
         Returns:
             samples of shape (n,) or (n, channels), and the number of lost blocks.
         """
-        self.hold(spans)
         parts: list[NDArray[np.float32]] = []
         lost = 0
         for span in spans:
-            life = self._lives.get(span.epoch)
+            life = self._map(span.epoch)
             fmt = life.format if life else self.format
             lost += max(0, span.last + 1 - span.first)
             if fmt is None:
