@@ -233,10 +233,7 @@ def _print_status(state: dict[str, Any]) -> None:
         table.add_row(
             name,
             f"[{colour}]{entry['state']}[/]",
-            *(
-                str(entry.get(key, ""))
-                for key in ("pid", "uptime_s", "restarts", "cpu_s", "pss_mb")
-            ),
+            *(str(entry.get(key, "")) for key in columns),
             escape(entry["detail"]),
         )
     console.print(table)

@@ -7,7 +7,6 @@ a recording is heard by capture in place of the microphone, in real time.
 from __future__ import annotations
 
 import time
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -40,6 +39,7 @@ from appliance.messages import (
     ring_topic,
 )
 from appliance.processes import HEARTBEAT_INTERVAL_MS, PROCESSES
+from appliance.tts.reference import stream_id
 
 PIECE_SAMPLES = RATE_HZ // 10
 CREDIT_SAMPLES = 2 * RATE_HZ
@@ -49,11 +49,6 @@ _POLL_MS = 50
 _ANSWER_BOUND_S = 60.0
 _SILENT_END_S = 3.0
 """After the end of a recording: how long to wait for vad to say that it heard somebody."""
-
-
-def stream_id(utterance_id: str) -> int:
-    """Under which id an utterance's blocks stand in the speaker ring."""
-    return zlib.crc32(utterance_id.encode())
 
 
 @dataclass

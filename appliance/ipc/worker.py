@@ -66,6 +66,11 @@ class Worker:
         if job := self._jobs.get(job_id):
             job.cancelled.set()
 
+    def cancel_all(self) -> None:
+        """Ask every queued or running job to stop."""
+        for job in list(self._jobs.values()):
+            job.cancelled.set()
+
     def messages(self) -> Iterator[object]:
         """What the jobs have emitted since the last call."""
         try:

@@ -1,0 +1,112 @@
+"""The llm process: a conversation in, speakable chunks of its answer out, as they are written."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from appliance.config import Config
+from appliance.errors import ApplianceError
+from appliance.ipc.bus import Bus
+from appliance.ipc.worker import Cancelled, Emit, Worker
+from appliance.llm.engine import LlmEngine, create_llm_engine
+from appliance.llm.prompt import DEFAULT_SYSTEM_PROMPT
+from appliance.llm.sentences import SentenceSplitter, speakable
+from appliance.messages import Cancel, ChatMessage, Generate, ReplyChunk
+from appliance.models.store import ensure_model
+
+logger = logging.getLogger(__name__)
+
+TOPICS = (Generate.topic, Cancel.topic)
+
+
+def main(config: Config, bus: Bus) -> None:
+    """Run until the bus says stop."""
+    folder = ensure_model(config.llm.model, root=config.models_path)
+    weights = next(folder.glob("*.gguf"), None)
+    if weights is None:
+        raise ApplianceError(f"{config.llm.model} is not a language model: set another [llm] model")
+    engine = create_llm_engine(
+        weights,
+        config.llm.model,
+        n_ctx=config.llm.context_tokens,
+        n_threads=config.llm.threads,
+        n_threads_batch=config.llm.threads,
+    )
+    system_prompt = config.llm.system_prompt or DEFAULT_SYSTEM_PROMPT
+    engine.warm([ChatMessage("system", system_prompt)])
+    service = _Service(bus, engine, bound_ms=config.conductor.llm_timeout_ms)
+    bus.ready(detail=config.llm.model)
+    while bus.running:
+        service.step()
+
+
+class _Service:
+    def __init__(self, bus: Bus, engine: LlmEngine, *, bound_ms: int) -> None:
+        self._bus = bus
+        self._engine = engine
+        self._worker = Worker("generate")
+        self._bound_ms = bound_ms
+        bus.wake_on(self._worker.descriptor)
+        bus.busy, bus.hung = self._worker.busy_ms, self._worker.hung
+
+    def step(self) -> None:
+        match self._bus.receive():
+            case Generate() as request:
+                self._take(request)
+            case Cancel(id="*"):
+                self._worker.cancel_all()
+            case Cancel(id=request_id):
+                self._worker.cancel(request_id)
+        for message in self._worker.messages():
+            if isinstance(message, ReplyChunk):
+                self._bus.publish(message)
+
+    def _take(self, request: Generate) -> None:
+        received_ns = time.monotonic_ns()
+        sent = 0
+        first_token_ns = 0
+
+        def chunk(text: str, *, last: bool = False, error: str = "") -> ReplyChunk:
+            nonlocal sent
+            stats = self._engine.stats
+            now_ns = time.monotonic_ns()
+            message = ReplyChunk(
+                session_id=request.session_id,
+                request_id=request.request_id,
+                index=sent,
+                text=text,
+                last=last,
+                received_ns=received_ns,
+                first_token_ns=first_token_ns or now_ns,
+                finished_ns=now_ns,
+                prompt_tokens=stats.prompt_tokens,
+                cached_tokens=stats.cached_tokens,
+                error=error,
+            )
+            sent += 1
+            return message
+
+        def generate(emit: Emit, cancelled: Cancelled) -> None:
+            nonlocal first_token_ns
+            splitter = SentenceSplitter()
+            for piece in self._engine.generate(
+                request.messages, max_tokens=request.max_tokens, cancelled=cancelled
+            ):
+                first_token_ns = first_token_ns or time.monotonic_ns()
+                for text in splitter.push(piece):
+                    if spoken := speakable(text):
+                        emit(chunk(spoken))
+            if cancelled():
+                return
+            rest = [spoken for text in splitter.flush() if (spoken := speakable(text))]
+            for text in rest[:-1]:
+                emit(chunk(text))
+            emit(chunk(rest[-1] if rest else "", last=True))
+
+        self._worker.submit(
+            request.request_id,
+            generate,
+            bound_ms=4 * self._bound_ms,
+            on_error=lambda text: chunk("", last=True, error=text),
+        )
