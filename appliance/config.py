@@ -7,13 +7,14 @@ key). Unknown keys are errors that name file and line.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
-import json
 import os
 import re
 import stat
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -99,6 +100,7 @@ class AsrConfig(Section):
     context: Literal["cut", "full"] = "cut"
     """``cut`` encodes only as much as was said (fast, guarded), ``full`` always 30 s."""
     threads: int = Field(default=2, ge=1, le=64)
+    """Processor threads of one transcription."""
 
 
 class LlmConfig(Section):
@@ -107,9 +109,11 @@ class LlmConfig(Section):
     model: str = "qwen2.5-coder-1.5b"
     """A language model as ``appliance models list`` names it."""
     context_tokens: int = Field(default=2048, ge=512, le=32768)
+    """Room for instructions, history and answer together."""
     max_tokens: int = Field(default=160, ge=8, le=2048)
     """Longest answer."""
     threads: int = Field(default=2, ge=1, le=64)
+    """Processor threads while it writes."""
     system_prompt: str = ""
     """Replaces the built-in instructions when set."""
 
@@ -118,9 +122,11 @@ class TtsConfig(Section):
     """Text to speech and its playback."""
 
     engine: Literal["piper", "espeak-ng"] = "piper"
+    """``piper`` sounds natural; ``espeak-ng`` needs no model and next to no processor time."""
     model: str = "piper-en_US-joe-medium"
     """A voice as ``appliance models list`` names it."""
     threads: int = Field(default=2, ge=1, le=64)
+    """Processor threads of one synthesis."""
 
 
 class ConductorConfig(Section):
@@ -147,6 +153,7 @@ class LoggingConfig(Section):
     """What goes to the log."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least severe line that is written."""
     words: bool = False
     """Owner's consent to write what was said and answered into the log."""
 
@@ -178,7 +185,7 @@ class Config(Section):
     def runtime_path(self) -> Path:
         """Absolute path of the folder with sockets and locks."""
         if self.runtime_dir:
-            return Path(self.runtime_dir)
+            return Path(self.runtime_dir).expanduser().absolute()
         if os.getuid() == 0:
             return Path("/run/voice-appliance")
         if base := os.environ.get("XDG_RUNTIME_DIR"):
@@ -198,7 +205,7 @@ class Config(Section):
             ApplianceError: it can't be created, is not ours, or its path is too long for a socket.
         """
         path = self.runtime_path
-        if len(str(path)) > 80:  # sun_path holds 108 bytes, the socket's name included
+        if len(os.fsencode(path)) > 80:  # sun_path holds 108 bytes, the socket's name included
             raise ApplianceError(
                 f"The runtime folder's path is too long for sockets: {path}. "
                 f"Set a shorter one in {ENV_RUNTIME_DIR}."
@@ -239,10 +246,11 @@ def load(path: Path | None = None) -> Config:
     profile_path = _profile_path(path.parent / "profiles", name)
     profile = _read_toml(profile_path) if profile_path else {}
     merged = _merge(_merge(profile, table), environment)
+    files = [(path, table)] + ([(profile_path, profile)] if profile_path else [])
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
-        raise ApplianceError(_explain(error, path, table, profile_path, profile)) from None
+        raise ApplianceError(_explain(error, environment, files)) from None
 
 
 def _profile_path(folder: Path, name: str) -> Path | None:
@@ -271,29 +279,22 @@ def _read_toml(path: Path) -> dict[str, Any]:
     return table
 
 
-def _from_environment(environment: os._Environ[str] | dict[str, str]) -> dict[str, Any]:
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The variables that are configuration keys, as a table. Their text is parsed by validation."""
     result: dict[str, Any] = {}
-    for variable, value in environment.items():
+    for variable, value in sorted(environment.items()):
         if not variable.startswith(ENV_PREFIX) or variable in _ENV_OTHERS:
             continue
         section, _, key = variable.removeprefix(ENV_PREFIX).lower().partition("__")
-        if key:
-            result.setdefault(section, {})[key] = _scalar(value)
-        else:
-            result[section] = _scalar(value)
+        if not key:
+            result[section] = value
+        elif isinstance(table := result.setdefault(section, {}), dict):
+            table[key] = value
     if directory := environment.get(ENV_RUNTIME_DIR):
         result["runtime_dir"] = directory
     if directory := environment.get("APPLIANCE_MODELS_DIR"):
         result["models_dir"] = directory
     return result
-
-
-def _scalar(text: str) -> Any:  # noqa: ANN401 - TOML scalars are of several types
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
-        return text
-    return value if isinstance(value, bool | int | float) else text
 
 
 def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -307,20 +308,17 @@ def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _explain(
-    error: ValidationError,
-    path: Path,
-    table: dict[str, Any],
-    profile_path: Path | None,
-    profile: dict[str, Any],
+    error: ValidationError, environment: dict[str, Any], files: list[tuple[Path, dict[str, Any]]]
 ) -> str:
+    """One line per mistake: where it stands (whoever won), which key, what is wrong."""
     lines = []
     for item in error.errors(include_url=False):
         keys = [str(part) for part in item["loc"]]
-        where = f"environment variable {ENV_PREFIX}{'__'.join(keys).upper()}"
-        for candidate, content in ((path, table), (profile_path, profile)):
-            if candidate and _has(content, keys):
-                where = f"{candidate}:{_line_of(candidate, keys)}"
-                break
+        if _has(environment, keys) and keys:
+            where = f"environment variable {ENV_PREFIX}{'__'.join(keys).upper()}"
+        else:
+            path = next((path for path, table in files if _has(table, keys)), files[0][0])
+            where = f"{path}:{_line_of(path, keys)}"
         what = item["msg"]
         if item["type"] == "extra_forbidden":
             what = f"unknown key{_suggestion(keys)}"
@@ -338,27 +336,26 @@ def _has(table: dict[str, Any], keys: list[str]) -> bool:
 
 
 def _line_of(path: Path, keys: list[str]) -> int:
-    """Line of the key, or of its section's head for an error of the section as a whole."""
-    section = ""
-    head = 1
-    wanted_section, wanted_key = ".".join(keys[:-1]), keys[-1] if keys else ""
+    """Line of the key, or of the innermost table around it that has a line of its own."""
+    section: list[str] = []
+    found, depth = 1, 0
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if match := re.match(r"\s*\[\s*([\w.\-\"]+)\s*\]", line):
-            section = match.group(1).replace('"', "")
-            if section == ".".join(keys):
-                head = number
-        elif (
-            (match := re.match(r"\s*([\w\-\"]+)\s*=", line))
-            and section == wanted_section
-            and match.group(1).strip('"') == wanted_key
-        ):
-            return number
-    return head
+        if match := re.match(r"\s*\[\s*([^\]]+?)\s*\]", line):
+            here = section = _dotted(match.group(1))
+        elif match := re.match(r"\s*([\w\-\"'.\s]+?)\s*=", line):
+            here = section + _dotted(match.group(1))
+        else:
+            continue
+        if depth < len(here) <= len(keys) and here == keys[: len(here)]:
+            found, depth = number, len(here)
+    return found
+
+
+def _dotted(key: str) -> list[str]:
+    return [part.strip().strip("\"'") for part in key.split(".")]
 
 
 def _suggestion(keys: list[str]) -> str:
-    import difflib
-
     model: type[BaseModel] = Config
     for key in keys[:-1]:
         annotation = model.model_fields[key].annotation

@@ -7,6 +7,7 @@ loop no longer comes round falls silent, whatever its threads still do.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -33,7 +34,10 @@ from appliance.processes import HEARTBEAT_INTERVAL_MS, PROCESSES
 _NUL = b"\0"
 _VERSION = bytes([SCHEMA_VERSION])
 _RECONNECT_MS = 10
+_RECONNECT_MAX_MS = 160  # a process that stays away must not cost 100 attempts a second
+_MAX_REQUEST_BYTES = 64 << 20
 _HIGH_WATER_MARK = 10_000  # messages; 100 s of announcements
+_DECODE_ERRORS = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 
 class WireError(ValueError):
@@ -75,7 +79,7 @@ def decode(frame: bytes) -> Message:
         raise WireError(f"{topic.decode()}: schema version {rest[:1]!r}, expected {_VERSION!r}")
     try:
         return decoder.decode(rest[1:])
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _DECODE_ERRORS as error:
         raise WireError(f"{topic.decode()}: {error}") from None
 
 
@@ -99,6 +103,7 @@ class Subscription:
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.RCVHWM, _HIGH_WATER_MARK)
         self.socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
+        self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS)
         self.invalid_frames = 0
         """Frames that were not valid messages; they are dropped."""
         publishers = set()
@@ -168,6 +173,7 @@ class Bus:
         if PROCESSES[process].accepts_requests:
             self._requests = self._context.socket(zmq.ROUTER)
             self._requests.setsockopt(zmq.LINGER, 100)
+            self._requests.setsockopt(zmq.MAXMSGSIZE, _MAX_REQUEST_BYTES)
             self._requests.bind(request_endpoint(runtime_dir, process, instance))
         self._poller: zmq.Poller | None = None
         if self._requests:
@@ -221,7 +227,7 @@ class Bus:
         client, *frames = self._requests.recv_multipart()
         try:
             request = _request_decoder.decode(frames[-1] if frames else b"")
-        except (msgspec.DecodeError, RecursionError):
+        except _DECODE_ERRORS:
             self._subscription.invalid_frames += 1
             return
         self._pending.append((client, request))
@@ -288,10 +294,17 @@ class Client:
         self._socket.send(_encoder.encode(message))
 
     def receive(self, timeout_ms: int) -> Request | None:
-        """The next answer, or None."""
+        """The next answer, or None.
+
+        Raises:
+            WireError: what came is no answer.
+        """
         if not self._socket.poll(timeout_ms):
             return None
-        return _request_decoder.decode(self._socket.recv())
+        try:
+            return _request_decoder.decode(self._socket.recv())
+        except _DECODE_ERRORS as error:
+            raise WireError(f"answer: {error}") from None
 
     def close(self) -> None:
         """Close the connection."""
@@ -318,4 +331,6 @@ class _SystemdNotifier:
 
     def send(self, text: str) -> None:
         if self._socket is not None:
-            self._socket.sendto(text.encode(), self._address)
+            # systemd away for a moment (a re-exec) is no reason to die; its watchdog judges
+            with contextlib.suppress(OSError):
+                self._socket.sendto(text.encode(), self._address)

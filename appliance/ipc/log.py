@@ -43,15 +43,24 @@ class _OneLine(logging.Formatter):
     """One record, one line, tracebacks included."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return super().format(record).replace("\n", " | ")
+        return " | ".join(super().format(record).splitlines())
 
 
 def set_up_logging(process: str, level: str) -> None:
     """Send this process's log to standard error."""
     handler = logging.StreamHandler(sys.stderr)
-    stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s.%(msecs)03d "
+    stamp = "" if _to_journal() else "%(asctime)s.%(msecs)03d "
     handler.setFormatter(
         _OneLine(f"{stamp}{process:<11} %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
     )
     handler.addFilter(RateLimit())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def _to_journal() -> bool:
+    """Whether standard error is the journal: the variable alone is inherited by others too."""
+    try:
+        about = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{about.st_dev}:{about.st_ino}"

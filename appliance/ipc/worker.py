@@ -86,9 +86,10 @@ class Worker:
         return (time.monotonic_ns() - job.started_ns) // 1_000_000 if job else 0
 
     def hung(self) -> bool:
-        """Whether the job in hand has outrun its bound."""
+        """Whether the job in hand has outrun its bound, or the thread has died of one."""
         job = self._current
-        return job is not None and self.busy_ms() > job.bound_ms
+        late = job is not None and self.busy_ms() > job.bound_ms
+        return late or not self._thread.is_alive()
 
     def _emit(self, message: object) -> None:
         self._results.append(message)
