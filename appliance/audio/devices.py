@@ -8,6 +8,7 @@ with the order of plugging. A USB device is therefore also known by its *stable 
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,6 +88,7 @@ def open_portaudio() -> pyaudio.PyAudio:
     Every instance must be terminated before a new one sees newly plugged devices.
     """
     _silence_libraries()
+    os.environ.setdefault("JACK_NO_START_SERVER", "1")  # looking for devices starts no daemon
     return pyaudio.PyAudio()
 
 

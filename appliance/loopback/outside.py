@@ -29,7 +29,8 @@ _FIRST_AUDIO_TIMEOUT_S = 5.0
 LATENCY_MS = 5
 """Smallest latency that any client asks for. A null sink renders so far ahead of its own clock: its
 monitor delivers a sample this much before the moment at which the sink plays it."""
-_PLAY_LATENCY_MS = 40
+PLAY_LATENCY_MS = 40
+"""Buffer of what is played into the microphone; less than that starves on a busy machine."""
 _EXACT = 0.99
 _SETTLE_S = 0.1
 
@@ -139,10 +140,13 @@ class Recorder:
         return self._first_ns + self._lead_ns
 
     def samples(self) -> Samples:
-        """Everything recorded so far, of shape (n,) for one channel or (n, channels)."""
+        """Everything recorded and not taken, of shape (n,) for one channel or (n, channels)."""
         with self._grown:
-            data = b"".join(self._pieces)
-        frames: Samples = np.frombuffer(data, np.float32)
+            pieces = list(self._pieces)
+        return self._joined(pieces)
+
+    def _joined(self, pieces: list[bytes]) -> Samples:
+        frames: Samples = np.frombuffer(b"".join(pieces), np.float32)
         return frames if self.channels == 1 else frames.reshape(-1, self.channels)
 
     def wait_frames(self, frames: int, timeout_s: float) -> bool:
@@ -154,11 +158,13 @@ class Recorder:
         """When a frame was played, CLOCK_MONOTONIC nanoseconds, good to 1 ms on a calm machine."""
         return self.first_sample_ns + frame * 1_000_000_000 // self.rate_hz
 
-    def discard(self) -> int:
-        """Forget the audio recorded so far, not its count; gives the first frame still held."""
+    def take(self) -> tuple[int, Samples]:
+        """Hand over the audio held so far and forget it: (first frame, samples)."""
         with self._grown:
-            self._pieces.clear()
-            return self._frames
+            pieces, self._pieces = self._pieces, []
+            frames = self._frames
+        taken = self._joined(pieces)
+        return frames - len(taken), taken
 
 
 def find_in(recording: Samples, wanted: Samples) -> tuple[int, float]:
@@ -212,7 +218,7 @@ def play_into_microphone(
         soxr.resample(samples, rate_hz, device_rate_hz) if rate_hz != device_rate_hz else samples
     )
     player = subprocess.Popen(
-        pulse_client("pacat", MICROPHONE_SINK, device_rate_hz, 1, _PLAY_LATENCY_MS),
+        pulse_client("pacat", MICROPHONE_SINK, device_rate_hz, 1, PLAY_LATENCY_MS),
         env={**os.environ, **environment},
         stdin=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

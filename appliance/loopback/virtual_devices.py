@@ -112,7 +112,7 @@ class VirtualDevices:
         daemon = [
             "pulseaudio",
             *("-n", "-F", str(self._directory / "script.pa")),
-            *("--daemonize=no", "--exit-idle-time=-1", "--realtime=no", "--high-priority=no"),
+            *("--daemonize=no", "--exit-idle-time=-1", "--realtime=no", "--high-priority=yes"),
             *("--use-pid-file=no", "--disallow-exit=yes", "--log-target=stderr"),
         ]
         self._guard = subprocess.Popen(
