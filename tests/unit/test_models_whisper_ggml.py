@@ -224,7 +224,5 @@ def test_tiny_en_converts_to_what_the_manifest_says_and_hears(tmp_path: Path) ->
     audio = np.frombuffer(RECORDING.read_bytes(), "<i2").astype(np.float32) / 32768
     for name in ("ggml-tiny.en.bin", "ggml-tiny.en-q8_0.bin"):
         model = Model(str(folder / name), n_threads=2, redirect_whispercpp_logs_to=None)
-        text = " ".join(
-            segment.text for segment in model.transcribe(audio, language="en", audio_ctx=512)
-        )
+        text = " ".join(segment.text for segment in model.transcribe(audio, language="en"))
         assert text.strip().lower().rstrip(".").replace("10", "ten") == "go forward ten meters"
