@@ -1,0 +1,146 @@
+"""Recordings of people speaking, with what they say, from two packages of the distribution.
+
+`pocketsphinx-testdata`: five sentences of an audio book (librivox), five commands of a card game
+(cards), two short utterances, one sequence of digits. `asterisk-core-sounds-en-g722`: a woman's
+telephone announcements (Allison Smith; CC-BY-SA-3.0), whose text is the one published with them
+(where it is what she says).
+Each set is spoken by another person in another room.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from G722 import G722
+
+from appliance.audio.blocks import RATE_HZ, Samples
+from appliance.audio.files import read_speech
+from appliance.errors import ApplianceError
+
+_SPHINX = Path("/usr/share/pocketsphinx/test/data")
+_ASTERISK = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
+_TRANSCRIPT = re.compile(r"<s>\s*(.*?)\s*</s>\s*\((.*)\)")
+_RAW_TEXTS = {
+    "goforward": "go forward ten meters",
+    "something": "go somewhere and do something",
+}
+_ANNOUNCEMENTS = {
+    "agent-incorrect": "Login incorrect. Please enter your agent number followed by the pound key.",
+    "agent-pass": "Please enter your password followed by the pound key.",
+    "conf-invalid": "That is not a valid conference number. Please try again.",
+    "conf-onlyone": "There is currently one other participant in the conference.",
+    "conf-onlyperson": "You are currently the only person in this conference.",
+    "conf-placeintoconf": "You will now be placed into the conference.",
+    "conf-waitforleader": "The conference will begin when the leader arrives.",
+    "demo-echodone": "The echo test has been completed.",
+    "demo-thanks": "Goodbye. Thank you for trying out the Asterisk open source PBX.",
+    "dir-nomatch": "No directory entries match your search.",
+    "dir-nomore": "There are no more compatible entries in the directory.",
+    "hello-world": "Hello world.",
+    "priv-recordintro": "At the tone, please say your name.",
+    "privacy-prompt": "Please enter your phone number, starting with the area code.",
+    "privacy-unident": "The party you are trying to reach does not accept unidentified calls.",
+    "queue-periodic-announce": "All of our representatives are currently busy. Please stay on the "
+    "line and your call will be answered by the next available representative.",
+    "queue-thankyou": "Thank you for your patience.",
+    "queue-youarenext": "Your call is now first in line and will be answered by the next "
+    "available representative.",
+    "ss-noservice": "The number you have dialed is not in service. "
+    "Please check the number and try again.",
+    "transfer": "Please hold while I try that extension.",
+    "tt-allbusy": "All representatives of the household are currently assisting other "
+    "telemarketers. Please hold and your call will be answered in the order it was received.",
+    "tt-somethingwrong": "Something is terribly wrong.",
+    "tt-weasels": "Weasels have eaten our phone system.",
+    "vm-enter-num-to-call": "Please enter the number you wish to call.",
+}
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One utterance."""
+
+    name: str
+    samples: Samples
+    """Shape (n,), 16 kHz."""
+    text: str
+    """What is said; upper case, digits and punctuation as in the source."""
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / RATE_HZ
+
+
+def librivox() -> list[Recording]:
+    """Five sentences of Sense and Sensibility, 3 to 7 s."""
+    return _transcribed_folder("librivox", "transcription")
+
+
+def cards() -> list[Recording]:
+    """Five utterances of a card game, 1 to 4 s, noisy."""
+    return _transcribed_folder("cards", "cards.transcription")
+
+
+def short_utterances() -> list[Recording]:
+    """A command for a robot and the like, 3 to 4 s."""
+    return [
+        Recording(name, _raw(_need(_SPHINX / f"{name}.raw")), text)
+        for name, text in _RAW_TEXTS.items()
+    ]
+
+
+def digits() -> list[Recording]:
+    """A sequence of digits of the TIDIGITS corpus."""
+    path = _need(_SPHINX / "tidigits" / "dhd.2934z.raw")
+    return [Recording("dhd.2934z", _raw(path), "two nine three four zero")]
+
+
+def announcements() -> list[Recording]:
+    """Telephone announcements, 1 to 9 s."""
+    return [_announcement(name) for name in _ANNOUNCEMENTS]
+
+
+def all_recordings() -> list[Recording]:
+    """Every set."""
+    return [*librivox(), *cards(), *short_utterances(), *digits(), *announcements()]
+
+
+def recording(name: str) -> Recording:
+    """One recording by name; of the librivox set the number suffices, for example `0880`."""
+    for candidate in all_recordings():
+        if name in (candidate.name, candidate.name.rsplit("-", 1)[-1]):
+            return candidate
+    raise KeyError(name)
+
+
+def _transcribed_folder(folder: str, transcription: str) -> list[Recording]:
+    lines = _need(_SPHINX / folder / transcription).read_text().splitlines()
+    matches = [match for line in lines if (match := _TRANSCRIPT.match(line))]
+    return [
+        Recording(name, read_speech(_need(_SPHINX / folder / f"{name}.wav"))[0], text)
+        for text, name in (match.groups() for match in matches)
+    ]
+
+
+@cache
+def _announcement(name: str) -> Recording:
+    encoded = _need(_ASTERISK / f"{name}.g722").read_bytes()
+    decoded = np.frombuffer(G722(RATE_HZ, 64_000).decode(encoded), np.int16)
+    return Recording(name, (decoded / 32768).astype(np.float32), _ANNOUNCEMENTS[name])
+
+
+def _raw(path: Path) -> Samples:
+    return (np.frombuffer(path.read_bytes(), "<i2") / 32768).astype(np.float32)
+
+
+def _need(path: Path) -> Path:
+    if path.exists():
+        return path
+    package = (
+        "pocketsphinx-testdata" if path.is_relative_to(_SPHINX) else "asterisk-core-sounds-en-g722"
+    )
+    raise ApplianceError(f"The recording {path} is missing: apt-get install {package}")
