@@ -47,6 +47,10 @@ class PiperEngine:
         options.inter_op_num_threads = 1
         # Waiting threads must not take the core from the audio callback.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # The arena keeps what the longest sentence ever needed: 320 MB after 10 s of speech, 650 MB
+        # after 16 s. Without it the process stays near 150 MB, for a tenth more CPU time.
+        options.enable_cpu_mem_arena = False
+        options.enable_mem_pattern = False
         options.log_severity_level = 4  # errors arrive as exceptions; stderr stays quiet
         try:
             session = ort.InferenceSession(
@@ -66,8 +70,8 @@ class PiperEngine:
 
     def synthesise(self, text: str, *, cancelled: Callable[[], bool]) -> Iterator[Audio]:
         """See `TtsEngine.synthesise`."""
-        # "[[" would switch Piper to raw phonemes.
-        for phonemes in self._voice.phonemize(text.replace("[[", " ")):
+        # "[[" would switch Piper to raw phonemes, and C strings end at a zero.
+        for phonemes in self._voice.phonemize(text.replace("[[", " ").replace("\0", " ")):
             if cancelled():
                 return
             if not any(symbol.isalpha() for symbol in phonemes):
