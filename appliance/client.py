@@ -143,16 +143,24 @@ class ApplianceClient:
             self.pump()
         return True
 
+    def take_records(self) -> list[TurnRecord]:
+        """Turns that ended since the last call."""
+        records = list(self._records)
+        self._records.clear()
+        return records
+
     def status(self, timeout_s: float = 1.5 * HEARTBEAT_INTERVAL_MS / 1000) -> dict[str, Any]:
         """The state of every process, after listening for their heartbeats."""
         self.wait_for(self._board.complete, timeout_s)
         return self._board.snapshot(time.monotonic_ns())
 
+    def is_ready(self) -> bool:
+        """Whether, by what was heard so far, a spoken question would be answered."""
+        return bool(self._board.snapshot(time.monotonic_ns())["ready"])
+
     def wait_ready(self, timeout_s: float) -> bool:
         """Wait until a spoken question would be answered."""
-        return self.wait_for(
-            lambda: bool(self._board.snapshot(time.monotonic_ns())["ready"]), timeout_s
-        )
+        return self.wait_for(self.is_ready, timeout_s)
 
     # --- asking -----------------------------------------------------------------------------
 

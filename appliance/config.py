@@ -233,15 +233,19 @@ def default_path() -> Path:
     return Path(os.environ.get(ENV_CONFIG) or PROJECT_ROOT / "config" / "appliance.toml")
 
 
-def load(path: Path | None = None) -> Config:
+def load(path: Path | None = None, variables: Mapping[str, str] | None = None) -> Config:
     """Read, merge and validate the configuration.
+
+    Args:
+        path: the file; None is the one in force.
+        variables: environment variables in place of this process's own.
 
     Raises:
         ApplianceError: unreadable or invalid; names file, line and key.
     """
     path = path or default_path()
     table = _read_toml(path)
-    environment = _from_environment(os.environ)
+    environment = _from_environment(os.environ if variables is None else variables)
     name = str(environment.get("profile", table.get("profile", "auto")))
     profile_path = _profile_path(path.parent / "profiles", name)
     profile = _read_toml(profile_path) if profile_path else {}
