@@ -1,0 +1,1 @@
+"""Speech to text: one protocol, three engines on the same Whisper weights, a guard above them."""

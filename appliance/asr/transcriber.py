@@ -1,0 +1,179 @@
+"""From the samples of an utterance to its words: the fast way first, the sure way on doubt."""
+
+import difflib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.asr.engine import AsrEngine, Context, Timings
+from appliance.asr.features import SAMPLE_RATE_HZ
+from appliance.asr.guard import Verdict, is_suspect, judge, spoken_text
+
+_MAX_PIECE_S = 29.0
+_SEARCH_S = 8.0
+"""A piece ends somewhere in its last stretch of this length."""
+_PAUSE_S = 0.2
+_PAUSE_DROP_DB = 20.0
+"""A pause is this far below the loud parts; a cut anywhere else needs an overlap."""
+_OVERLAP_S = 1.0
+_MERGE_WORDS = 14
+"""More words than anybody says in the overlap."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of a long recording, in samples."""
+
+    start: int
+    end: int
+    overlaps: bool
+    """Its beginning repeats the end of the piece before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """The words of an utterance and how they came about."""
+
+    text: str
+    """In single spaces; empty if nothing was said."""
+    avg_logprob: float
+    """Of the least certain piece; NaN where the engine does not tell."""
+    no_speech_prob: float
+    """Of the first piece."""
+    retries: int
+    """Pieces that were heard again with full context."""
+    suspect: bool
+    """Some piece still looks wrong, retried or not."""
+    timings: Timings
+    """Summed over pieces and retries."""
+
+
+class Transcriber:
+    """An engine with the guard above it; any length of audio."""
+
+    def __init__(
+        self, engine: AsrEngine, *, language: str = "en", context: Context = "cut"
+    ) -> None:
+        """Use ``engine``; ``context`` "full" spares nothing and never retries."""
+        self._engine = engine
+        self._language = language
+        self._context = context
+
+    def transcribe(
+        self,
+        samples: NDArray[np.float32],
+        *,
+        prompt: str = "",
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Utterance:
+        """Return the words in ``samples`` (mono, 16 kHz, any length).
+
+        ``prompt`` is text that came before.
+
+        Raises:
+            TranscriptionCancelledError: ``cancelled`` returned true.
+            ApplianceError: the model does not know the language.
+        """
+        utterance = Utterance("", 0.0, 0.0, 0, False, Timings(0.0, 0.0, 0.0))
+        for piece in split_at_pauses(samples):
+            part = self._piece(samples[piece.start : piece.end], prompt, cancelled)
+            join = merge_overlap if piece.overlaps else _join
+            utterance = Utterance(
+                text=join(utterance.text, part.text),
+                avg_logprob=min(part.avg_logprob, utterance.avg_logprob),
+                no_speech_prob=utterance.no_speech_prob if piece.start else part.no_speech_prob,
+                retries=utterance.retries + part.retries,
+                suspect=utterance.suspect or part.suspect,
+                timings=utterance.timings + part.timings,
+            )
+            prompt = ""
+        return utterance
+
+    def _piece(
+        self, samples: NDArray[np.float32], prompt: str, cancelled: Callable[[], bool]
+    ) -> Utterance:
+        audio_s = len(samples) / SAMPLE_RATE_HZ
+        context, retries, timings = self._context, 0, Timings(0.0, 0.0, 0.0)
+        while True:
+            heard = self._engine.transcribe(
+                samples,
+                language=self._language,
+                context=context,
+                prompt=prompt,
+                cancelled=cancelled,
+            )
+            timings += heard.timings
+            verdict = judge(heard, audio_s, context)
+            if verdict is not Verdict.RETRY_FULL:
+                break
+            context, retries, prompt = "full", 1, ""
+        said = verdict is Verdict.OK
+        return Utterance(
+            text=spoken_text(heard.text) if said else "",
+            avg_logprob=heard.avg_logprob,
+            no_speech_prob=heard.no_speech_prob,
+            retries=retries,
+            suspect=said and is_suspect(heard, audio_s),
+            timings=timings,
+        )
+
+
+def split_at_pauses(samples: NDArray[np.float32]) -> Iterator[Piece]:
+    """Cut audio into pieces that Whisper can hear at once, in pauses where there are any.
+
+    Together the pieces hold every sample. Where no pause is found the pieces overlap by two
+    seconds around the quietest moment.
+    """
+    start, overlaps = 0, False
+    max_samples = round(_MAX_PIECE_S * SAMPLE_RATE_HZ)
+    overlap = round(_OVERLAP_S * SAMPLE_RATE_HZ)
+    while len(samples) - start > max_samples:
+        latest = start + max_samples - overlap
+        cut, in_pause = _quietest(samples[start:latest])
+        cut += start
+        yield Piece(start, cut if in_pause else cut + overlap, overlaps)
+        start, overlaps = (cut, False) if in_pause else (cut - overlap, True)
+    if start < len(samples):
+        yield Piece(start, len(samples), overlaps)
+
+
+def _quietest(samples: NDArray[np.float32]) -> tuple[int, bool]:
+    """Return the middle of the quietest 200 ms in the last 8 s, and whether that is a pause."""
+    block = SAMPLE_RATE_HZ // 100
+    blocks = samples[: len(samples) // block * block].reshape(-1, block)
+    power = np.mean(np.square(blocks, dtype=np.float32), axis=1)
+    width = round(_PAUSE_S * 100)
+    smooth = np.convolve(power, np.full(width, 1.0 / width), mode="valid")
+    first = max(0, len(smooth) - round(_SEARCH_S * 100))
+    quietest = first + int(np.argmin(smooth[first:]))
+    loud = float(np.percentile(power, 90))
+    in_pause = float(smooth[quietest]) <= loud * 10 ** (-_PAUSE_DROP_DB / 10)
+    return (quietest + width // 2) * block, in_pause
+
+
+def _join(left: str, right: str) -> str:
+    return f"{left} {right}".strip()
+
+
+def merge_overlap(left: str, right: str) -> str:
+    """Join two texts whose audio overlaps, saying the words they share once.
+
+    Without a common passage both are kept whole: a word said twice is better than one lost.
+    """
+    left_words, right_words = left.split(), right.split()
+    tail, head = left_words[-_MERGE_WORDS:], right_words[:_MERGE_WORDS]
+    match = difflib.SequenceMatcher(
+        None, [_bare(word) for word in tail], [_bare(word) for word in head], autojunk=False
+    ).find_longest_match()
+    shared = sum(len(_bare(word)) for word in tail[match.a : match.a + match.size])
+    if shared < 4:  # "the" alone is chance
+        return _join(left, right)
+    kept = len(left_words) - len(tail) + match.a + match.size
+    return " ".join([*left_words[:kept], *right_words[match.b + match.size :]])
+
+
+def _bare(word: str) -> str:
+    return re.sub(r"\W", "", word.lower())
