@@ -8,17 +8,9 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from appliance.errors import ApplianceError
+from appliance.messages import ChatMessage
 
-Role = Literal["system", "user", "assistant"]
 Finish = Literal["running", "stop", "length", "cancelled"]
-
-
-@dataclass(frozen=True)
-class ChatMessage:
-    """One message of a conversation, in the roles every instruct model knows."""
-
-    role: Role
-    text: str
 
 
 @dataclass(frozen=True)

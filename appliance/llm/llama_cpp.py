@@ -24,13 +24,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import llama_cpp.llama_cpp as lib
 
 from appliance.llm.engine import (
-    ChatMessage,
     Finish,
     GenerationStats,
     LlmError,
     PromptTooLongError,
 )
 from appliance.llm.prompt import trim_history
+from appliance.messages import ChatMessage
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from appliance.llm.engine import ChatMessage
+from appliance.messages import ChatMessage
 
 DEFAULT_SYSTEM_PROMPT = (
     "You are a voice assistant in a home. Your words are spoken aloud, so answer in one or two "

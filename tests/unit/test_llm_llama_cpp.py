@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.llm.engine import ChatMessage, LlmError, PromptTooLongError
+from appliance.llm.engine import LlmError, PromptTooLongError
 from appliance.llm.llama_cpp import LlamaCppEngine
 from appliance.llm.prompt import conversation
+from appliance.messages import ChatMessage
 
 NAME = "smollm2-135m"
 MODEL = Path(__file__).parents[2] / "models" / NAME / "SmolLM2-135M-Instruct.Q4_1.gguf"

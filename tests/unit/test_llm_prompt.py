@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.llm.engine import ChatMessage
 from appliance.llm.prompt import DEFAULT_SYSTEM_PROMPT, conversation, trim_history
+from appliance.messages import ChatMessage
 
 
 def turns(n):
