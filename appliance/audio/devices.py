@@ -86,7 +86,16 @@ def open_portaudio() -> pyaudio.PyAudio:
     """Initialise PortAudio silently. The list of devices is as of this moment.
 
     Every instance must be terminated before a new one sees newly plugged devices.
+
+    Raises:
+        ApplianceError: ALSA's configuration is missing.
     """
+    configuration = os.environ.get("ALSA_CONFIG_PATH")
+    if configuration and not Path(configuration).is_file():  # PortAudio would abort the process
+        raise ApplianceError(
+            f"ALSA_CONFIG_PATH names {configuration}, which does not exist. "
+            "Start the loopback again, or unset the variable."
+        )
     _silence_libraries()
     os.environ.setdefault("JACK_NO_START_SERVER", "1")  # looking for devices starts no daemon
     return pyaudio.PyAudio()

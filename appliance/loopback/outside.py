@@ -29,9 +29,10 @@ _FIRST_AUDIO_TIMEOUT_S = 5.0
 LATENCY_MS = 5
 """Smallest latency that any client asks for. A null sink renders so far ahead of its own clock: its
 monitor delivers a sample this much before the moment at which the sink plays it."""
-PLAY_LATENCY_MS = 40
-"""Buffer of what is played into the microphone; less than that starves on a busy machine."""
-_EXACT = 0.99
+PLAY_LATENCY_MS = 120
+"""Buffer of what the room plays into the microphone; less starves on an overloaded machine."""
+_PATIENT_LATENCY_MS = 200
+_EXACT = 0.999
 _SETTLE_S = 0.1
 
 
@@ -133,6 +134,12 @@ class Recorder:
         return self._frames
 
     @property
+    def held_frames(self) -> int:
+        """Frames recorded and not taken."""
+        with self._grown:
+            return sum(map(len, self._pieces)) // (4 * self.channels)
+
+    @property
     def first_sample_ns(self) -> int:
         """When the first frame was played, CLOCK_MONOTONIC; gets better with time."""
         if self._first_ns is None:
@@ -218,7 +225,7 @@ def play_into_microphone(
         soxr.resample(samples, rate_hz, device_rate_hz) if rate_hz != device_rate_hz else samples
     )
     player = subprocess.Popen(
-        pulse_client("pacat", MICROPHONE_SINK, device_rate_hz, 1, PLAY_LATENCY_MS),
+        pulse_client("pacat", MICROPHONE_SINK, device_rate_hz, 1, _PATIENT_LATENCY_MS),
         env={**os.environ, **environment},
         stdin=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -128,7 +128,7 @@ class VirtualRoom:
             name: returned in the `near_end` event.
             after: wait for the next event of this kind; None starts from now.
             delay_ms: begin so long after that, at the first microphone. What is due in less than
-                the room's own latency (about 0.1 s) begins as soon as possible.
+                the room's own latency (about 0.2 s) begins as soon as possible.
         """
         if self._process is None or self._process.stdin is None:
             raise RuntimeError("the room is not open")

@@ -18,7 +18,6 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -40,6 +39,7 @@ _MARKER_LEVEL = 1e-3
 _CALIBRATION_MS = 600
 _NOISE_S = 20.0
 _SEARCHED_MS = 500
+_SEARCH_WINDOW_S = 2
 _SLACK_MS = 200
 _KEPT_S = 5
 
@@ -65,6 +65,7 @@ class _Waiting:
 
     name: str
     dry: Samples
+    arrived: Samples
     after: str | None
     delay_ns: int
     due_ns: int | None
@@ -89,7 +90,7 @@ class Room:
         self._last_audible = 0
         self._answering = False
 
-    def run(self, commands: queue.Queue[dict[str, Any] | None]) -> None:
+    def run(self, commands: queue.Queue[_Waiting | None]) -> None:
         """Carry audio until a None arrives among the commands."""
         rate_hz, channels = self._rate_hz, self._acoustics.channels
         with (
@@ -109,7 +110,7 @@ class Room:
                     if command is None:
                         player.stdin.close()
                         return
-                    self._accept(command)
+                    self._waiting.append(command)
                 loudspeaker.wait_frames(loudspeaker.frames + 1, 1.0)
                 first, piece = loudspeaker.take()
                 self._watch_answer(first, piece, loudspeaker)
@@ -120,12 +121,6 @@ class Room:
                     self._written += self._block
                     heard = heard[self._block :]
                 self._look_back(microphone)
-
-    def _accept(self, command: dict[str, Any]) -> None:
-        dry = np.load(command["speech"])
-        delay_ns = round(command["delay_ms"] * 1e6)
-        due_ns = time.monotonic_ns() + delay_ns if command["after"] is None else None
-        self._waiting.append(_Waiting(command["name"], dry, command["after"], delay_ns, due_ns))
 
     def _happened(self, kind: str, at_ns: int, **more: str | int | bool) -> None:
         sys.stdout.write(json.dumps({"kind": kind, "at_ns": at_ns, **more}) + "\n")
@@ -182,8 +177,7 @@ class Room:
             if wait > 10 * self._block:
                 continue
             start = self._written + max(0, wait - self._acoustics.direct_path)
-            arrived = self._acoustics.near_end(waiting.dry)
-            self._speaking.append(_Speech(waiting.name, waiting.dry, arrived, start, []))
+            self._speaking.append(_Speech(waiting.name, waiting.dry, waiting.arrived, start, []))
             self._waiting.remove(waiting)
 
     def _look_back(self, microphone: Recorder) -> None:
@@ -202,7 +196,7 @@ class Room:
             self._ended.remove(speech)
             self._report(speech, self._offset, microphone)
         busy = self._waiting or self._speaking or self._ended
-        if not busy and len(microphone.samples()) > _KEPT_S * self._rate_hz:
+        if not busy and microphone.held_frames > _KEPT_S * self._rate_hz:
             microphone.take()
 
     def _report(self, speech: _Speech, offset: int, microphone: Recorder) -> None:
@@ -214,7 +208,8 @@ class Room:
         expected = -(-speech.start // self._block) * self._block + offset
         search_from = max(first_held, expected - slack)
         sample = written[: _SEARCHED_MS * self._rate_hz // 1000]
-        found, _ = find_in(recorded[search_from - first_held :], sample)
+        window = recorded[search_from - first_held :][: _SEARCH_WINDOW_S * self._rate_hz]
+        found, _ = find_in(window, sample)
         moved = search_from + found - expected
         arrived = recorded[search_from - first_held + found :][: len(written)]
         self._offset = offset + moved  # the player starved: from now on all is later
@@ -235,9 +230,15 @@ def _first_channel(frames: Samples) -> Samples:
     return frames if frames.ndim == 1 else frames[:, 0]
 
 
-def _read_commands(commands: queue.Queue[dict[str, Any] | None]) -> None:
+def _read_commands(commands: queue.Queue[_Waiting | None], acoustics: Acoustics) -> None:
+    """Prepare what is to be said apart from the loop, which must not stop for a convolution."""
     for line in sys.stdin:
-        commands.put(json.loads(line))
+        command = json.loads(line)
+        delay_ns = round(command["delay_ms"] * 1e6)
+        due_ns = time.monotonic_ns() + delay_ns if command["after"] is None else None
+        dry = np.load(command["speech"])
+        arrived = acoustics.near_end(dry)
+        commands.put(_Waiting(command["name"], dry, arrived, command["after"], delay_ns, due_ns))
     commands.put(None)
 
 
@@ -252,8 +253,8 @@ def main() -> None:
     )
     with contextlib.suppress(PermissionError):
         os.nice(-10)  # stands in for hardware, which no load on the machine slows down
-    commands: queue.Queue[dict[str, Any] | None] = queue.Queue()
-    threading.Thread(target=_read_commands, args=(commands,), daemon=True).start()
+    commands: queue.Queue[_Waiting | None] = queue.Queue()
+    threading.Thread(target=_read_commands, args=(commands, acoustics), daemon=True).start()
     Room(acoustics, int(stored["seed"])).run(commands)
 
 

@@ -9,7 +9,6 @@ PulseAudio or PipeWire of the user: own socket, own runtime directory, no D-Bus,
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
@@ -103,7 +102,11 @@ class VirtualDevices:
 
     def start(self) -> None:
         """Start the daemon and wait until it takes connections (about 0.1 s)."""
-        for program, package in (("pulseaudio", "pulseaudio"), ("setpriv", "util-linux")):
+        for program, package in (
+            ("pulseaudio", "pulseaudio"),
+            ("pactl", "pulseaudio-utils"),
+            ("setpriv", "util-linux"),
+        ):
             if shutil.which(program) is None:
                 raise ApplianceError(f"{program} is missing: apt-get install {package}")
         self._directory = Path(tempfile.mkdtemp(prefix="voice-loopback-"))
@@ -137,19 +140,47 @@ class VirtualDevices:
             guard.wait()
             shutil.rmtree(self._directory, ignore_errors=True)
 
-    def _pulse_script(self) -> str:
-        sinks = (
-            (LOUDSPEAKER_SINK, self.loudspeaker_channels),
-            (MICROPHONE_SINK, self.microphone_channels),
+    def unplug(self, sink: str) -> None:
+        """Take LOUDSPEAKER_SINK or MICROPHONE_SINK away, as if its cable was pulled."""
+        for line in self._pactl("list", "short", "modules").splitlines():
+            if f"sink_name={sink} " in line:
+                self._pactl("unload-module", line.split()[0])
+
+    def plug(self, sink: str) -> None:
+        """Bring a device back that `unplug` took away."""
+        self._pactl("load-module", *self._sink_module(sink))
+
+    def _pactl(self, *arguments: str) -> str:
+        return subprocess.run(
+            ["pactl", *arguments],
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout
+
+    def _sink_module(self, sink: str) -> tuple[str, ...]:
+        channels = (
+            self.loudspeaker_channels if sink == LOUDSPEAKER_SINK else self.microphone_channels
         )
         # Without norewinds an idle null sink renders 2 s ahead and a new listener waits as long.
+        return (
+            "module-null-sink",
+            f"sink_name={sink}",
+            "norewinds=1",
+            "format=float32le",
+            f"rate={self.rate_hz}",
+            f"channels={channels}",
+            f"channel_map={_CHANNEL_MAPS[channels]}",
+        )
+
+    def _pulse_script(self) -> str:
         lines = [
             f"load-module module-native-protocol-unix socket={self._directory / 'native'}"
             " auth-anonymous=1 auth-cookie-enabled=0",
             *(
-                f"load-module module-null-sink sink_name={name} format=float32le norewinds=1"
-                f" rate={self.rate_hz} channels={channels} channel_map={_CHANNEL_MAPS[channels]}"
-                for name, channels in sinks
+                " ".join(("load-module", *self._sink_module(sink)))
+                for sink in (LOUDSPEAKER_SINK, MICROPHONE_SINK)
             ),
             f"set-default-sink {LOUDSPEAKER_SINK}",
             f"set-default-source {MICROPHONE_SINK}.monitor",
@@ -172,19 +203,11 @@ class VirtualDevices:
 
     def _await_server(self) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
-        ready = ["pactl", "list", "short", "sinks"]
         while time.monotonic() < deadline:
             if (self._directory / "native").exists():
-                with contextlib.suppress(FileNotFoundError):
-                    listing = subprocess.run(
-                        ready,
-                        env={**os.environ, **self.environment},
-                        capture_output=True,
-                        text=True,
-                        check=False,
-                    ).stdout
-                    if LOUDSPEAKER_SINK in listing and MICROPHONE_SINK in listing:
-                        return
+                listing = self._pactl("list", "short", "sinks")
+                if LOUDSPEAKER_SINK in listing and MICROPHONE_SINK in listing:
+                    return
             time.sleep(0.02)
         log = (self._directory / "pulseaudio.log").read_text(errors="replace").strip()
         self.stop()
