@@ -26,6 +26,7 @@ from appliance.ipc.bus import Client, subscribe
 from appliance.messages import (
     Accepted,
     AskText,
+    AudioGap,
     BlocksReady,
     Floor,
     Heartbeat,
@@ -90,6 +91,7 @@ class ApplianceClient:
             self._runtime_dir,
             [
                 *(heartbeat_topic(name) for name in PROCESSES),
+                AudioGap.topic,
                 Floor.topic,
                 TurnRecord.topic,
                 ring_topic(SPEAKER_RING.name),
@@ -153,6 +155,14 @@ class ApplianceClient:
         """The state of every process, after listening for their heartbeats."""
         self.wait_for(self._board.complete, timeout_s)
         return self._board.snapshot(time.monotonic_ns())
+
+    def working_pid(self, process: str) -> int:
+        """Process id of the instance that does a process's work; 0 when none is ready."""
+        for label, entry in self._board.snapshot(time.monotonic_ns())["processes"].items():
+            if label.split(".")[0] == process and entry["state"] == "ready":
+                pid: int = entry["pid"]
+                return pid
+        return 0
 
     def is_ready(self) -> bool:
         """Whether, by what was heard so far, a spoken question would be answered."""

@@ -2,11 +2,79 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Annotated, Any
+
 import typer
+from rich.console import Console
+from rich.table import Table
 
 app = typer.Typer(help="Measure it on this machine.", no_args_is_help=True)
 
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+SeedOption = Annotated[int, typer.Option(help="Of everything random.")]
+LlmOption = Annotated[str, typer.Option("--llm", help="Language model.")]
+DEFAULT_LLM = "qwen2.5-coder-1.5b"
+
+
+def _show(result: Mapping[str, Any], *, as_json: bool) -> None:
+    from appliance.bench.report import print_json
+
+    if as_json:
+        print_json(dict(result))
+        return
+    table = Table("figure", "value", box=None)
+    table.columns[1].justify = "right"
+    for name, value in result["figures"].items():
+        table.add_row(name, f"{value:g}")
+    Console().print(table)
+
 
 @app.command()
-def ring() -> None:
-    """Shared-memory rings: latency, CPU, losses, beside other ways to share audio."""
+def ring(
+    blocks: Annotated[int, typer.Option(help="Unpaced blocks to write.")] = 1_000_000,
+    paced_blocks: Annotated[int, typer.Option(help="Blocks at 10 ms.")] = 2_000,
+    seed: SeedOption = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Audio rings: latency, CPU, losses, beside other ways to share audio."""
+    from appliance.bench.ring import run
+
+    _show(run(blocks=blocks, paced_blocks=paced_blocks, seed=seed), as_json=as_json)
+
+
+@app.command()
+def voice(
+    count: Annotated[int, typer.Option(help="Questions to ask.")] = 12,
+    llm: LlmOption = DEFAULT_LLM,
+    seed: SeedOption = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Voice to voice from outside: recorded people ask, the loudspeaker is listened to."""
+    from appliance.bench.voice import run
+
+    _show(run(count=count, llm=llm, seed=seed), as_json=as_json)
+
+
+@app.command()
+def idle(
+    seconds: Annotated[float, typer.Option(help="How long to watch.")] = 60.0,
+    llm: LlmOption = DEFAULT_LLM,
+    as_json: JsonOption = False,
+) -> None:
+    """CPU and memory of every process while nobody speaks."""
+    from appliance.bench.idle import run
+
+    _show(run(seconds=seconds, llm=llm), as_json=as_json)
+
+
+@app.command()
+def recovery(
+    repeats: Annotated[int, typer.Option(help="Kills of each process.")] = 3,
+    llm: LlmOption = DEFAULT_LLM,
+    as_json: JsonOption = False,
+) -> None:
+    """Kill every process and time how soon it is back; time the start."""
+    from appliance.bench.recovery import run
+
+    _show(run(repeats=repeats, llm=llm), as_json=as_json)

@@ -52,14 +52,6 @@ class Rig:
         """All that the appliance has printed."""
         return self.log_path.read_text(errors="replace")
 
-    def pid_of(self, client: ApplianceClient, process: str) -> int:
-        """Process id of the working instance of a process."""
-        for label, entry in client.status()["processes"].items():
-            if label.split(".")[0] == process and entry["state"] == "ready":
-                pid: int = entry["pid"]
-                return pid
-        raise ApplianceError(f"{process} is not running")
-
     def stop(self) -> int:
         """Stop as Ctrl-C does; returns the exit status."""
         self.process.send_signal(signal.SIGINT)

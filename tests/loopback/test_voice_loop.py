@@ -1,4 +1,4 @@
-"""The whole loop, from outside: a question into the microphone, an answer out of the loudspeaker."""
+"""The whole loop, from outside: a question into the microphone, an answer at the loudspeaker."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def test_a_killed_process_comes_back_alone_and_the_loop_works_again(rig: Rig, pr
     with ApplianceClient(rig.config) as client:
         assert client.wait_ready(30)
         before = client.status()["processes"]
-        victim = rig.pid_of(client, process)
+        victim = client.working_pid(process)
         os.kill(victim, signal.SIGKILL)
         killed_at = time.monotonic()
 
@@ -249,7 +249,7 @@ def test_a_kill_in_the_middle_of_a_turn_never_ends_in_silence(rig: Rig, process:
     ):
         assert client.wait_ready(30)
         assert client.wait_for(lambda: client.floor == "idle", 30)
-        victim = rig.pid_of(client, process)
+        victim = client.working_pid(process)
         player = _Player(rig, question)
         assert client.wait_for(lambda: client.floor == moment.get(process, "thinking"), 30)
         os.kill(victim, signal.SIGKILL)
