@@ -333,8 +333,10 @@ def _never() -> bool:
 
 
 def _log(level: int, text: bytes, _data: object) -> None:
-    if level in (2, 3):  # GGML_LOG_LEVEL_WARN, GGML_LOG_LEVEL_ERROR
-        logger.debug("llama.cpp: %s", text.decode(errors="replace").rstrip())
+    """Pass on warnings (3) and errors (4); ggml.h, enum ggml_log_level."""
+    if level in (3, 4):
+        severity = logging.DEBUG if level == 3 else logging.WARNING
+        logger.log(severity, "llama.cpp: %s", text.decode(errors="replace").rstrip())
 
 
 _forward_log = lib.llama_log_callback(_log)
