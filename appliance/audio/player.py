@@ -16,7 +16,8 @@ from appliance.audio.blocks import Samples
 
 AUDIBLE = 0.001
 """Amplitude from which a sample counts as heard (-60 dBFS)."""
-_REMEMBERED_FLUSHES = 64
+_REMEMBERED = 64
+"""Utterances that have ended, remembered so that nothing late is played."""
 
 
 class PlaybackEventKind(Enum):
@@ -105,7 +106,7 @@ class PlaybackQueue:
         self.underflows = 0
         self._fade = max(1, round(rate_hz * fade_ms / 1000))
         self._utterances: deque[_Utterance] = deque()
-        self._gone: deque[str] = deque(maxlen=_REMEMBERED_FLUSHES)
+        self._ended: dict[str, int] = {}  # how much of them was played
         self._events: list[PlaybackEvent] = []
         self._gain = self._gain_target = 1.0
         self._gain_step = 0.0
@@ -117,20 +118,17 @@ class PlaybackQueue:
         Returns:
             False if it was refused because the utterance was flushed or finished before.
         """
-        utterance = self._find(utterance_id)
-        if utterance_id in self._gone or (utterance is not None and utterance.finished):
+        utterance = self._find_or_begin(utterance_id)
+        if utterance is None or utterance.finished:
             return False
-        if utterance is None:
-            utterance = _Utterance(utterance_id)
-            self._utterances.append(utterance)
         if len(samples):
             utterance.parts.append(samples)
             utterance.queued += len(samples)
         return True
 
     def finish(self, utterance_id: str) -> None:
-        """Promise that no more audio of the utterance comes; unknown ones are ignored."""
-        utterance = self._find(utterance_id)
+        """Promise that no more audio of the utterance comes. One without any drains in its turn."""
+        utterance = self._find_or_begin(utterance_id)
         if utterance is not None:
             utterance.finished = True
 
@@ -140,14 +138,13 @@ class PlaybackQueue:
         Returns:
             How many of its samples will have been played in the end, the fade included.
         """
-        self._gone.append(utterance_id)
         utterance = self._find(utterance_id)
         if utterance is None:
-            return 0
+            return self._remember(utterance_id, self._ended.get(utterance_id, 0))
         if utterance.level == 0:
             self._utterances.remove(utterance)
             self._note(PlaybackEventKind.FLUSHED, utterance, 0)
-            return utterance.played
+            return self._remember(utterance_id, utterance.played)
         if not utterance.flushed:
             utterance.truncate(max(1, round(self.rate_hz * fade_ms / 1000)))
             utterance.fade_out_per_sample = utterance.level / utterance.queued
@@ -192,6 +189,7 @@ class PlaybackQueue:
                     PlaybackEventKind.FLUSHED if utterance.flushed else PlaybackEventKind.DRAINED
                 )
                 self._note(ended, utterance, position)
+                self._remember(utterance.utterance_id, utterance.played)
             elif utterance.queued == 0 and utterance.starving:
                 utterance.starving = False
                 self.underflows += 1
@@ -212,6 +210,22 @@ class PlaybackQueue:
             if utterance.utterance_id == utterance_id:
                 return utterance
         return None
+
+    def _find_or_begin(self, utterance_id: str) -> _Utterance | None:
+        """None for an utterance that has ended."""
+        if utterance_id in self._ended:
+            return None
+        utterance = self._find(utterance_id)
+        if utterance is None:
+            utterance = _Utterance(utterance_id)
+            self._utterances.append(utterance)
+        return utterance
+
+    def _remember(self, utterance_id: str, played: int) -> int:
+        self._ended[utterance_id] = played
+        if len(self._ended) > _REMEMBERED:
+            del self._ended[next(iter(self._ended))]
+        return played
 
     def _available(self, utterance: _Utterance, wanted: int) -> int:
         """How many samples to play now; notes when the utterance begins to starve."""

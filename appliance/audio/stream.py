@@ -25,6 +25,9 @@ Callback = Callable[[bytes | None, int, Mapping[str, float], int], bytes | None]
 """(input bytes, frames, PortAudio's times in seconds, status flags) -> output bytes."""
 
 SILENT_MS = 500
+"""A stream without callbacks for so long is lost."""
+_START_GRACE_NS = 1_000_000_000
+_MOST_CHANNELS = 8
 _FIRST_RETRY_S = 0.1
 _LONGEST_RETRY_S = 2.0
 
@@ -39,7 +42,7 @@ class DeviceStream:
     Args:
         direction: "input" or "output".
         selector: see `appliance.audio.devices.select_device`.
-        channels: wanted; an output that cannot do one channel is opened with two.
+        channels: wanted; a device that cannot do so few is opened with more (see `channels`).
         rate_hz: device rate, or None for the best one.
         block_ms: frames per callback, in milliseconds.
         callback: called in PortAudio's thread once per block; must not block.
@@ -57,7 +60,7 @@ class DeviceStream:
     ) -> None:
         self._direction: Direction = direction
         self._selector = selector
-        self._wanted_channels, self._wanted_rate_hz = channels, rate_hz
+        self._wanted_channels = channels
         self._block_ms = block_ms
         self._callback = callback
         self._portaudio: pyaudio.PyAudio | None = None
@@ -67,7 +70,9 @@ class DeviceStream:
         self._next_try_ns = 0
         self._device: AudioDevice | None = None
         self.channels = channels
+        """Channels of the open stream, at least those wanted."""
         self.rate_hz = rate_hz or 0
+        """Device rate, 0 before `prepare` if it was not given."""
         self.block_frames = 0
 
     @property
@@ -99,9 +104,8 @@ class DeviceStream:
 
     def _find(self, portaudio: pyaudio.PyAudio) -> AudioDevice:
         device = find_device(portaudio, self._selector, self._direction, self._wanted_channels)
-        self.rate_hz = self._wanted_rate_hz or choose_rate(
-            portaudio, device, self._direction, self._wanted_channels
-        )
+        if not self.rate_hz:  # after a reopening it stays what it was
+            self.rate_hz = choose_rate(portaudio, device, self._direction, self._wanted_channels)
         self.block_frames = self.rate_hz * self._block_ms // 1000
         return device
 
@@ -112,25 +116,35 @@ class DeviceStream:
             ApplianceError: the device cannot be opened so; the message says why.
         """
         device = self.prepare()
-        try:
-            self._open(device, self._wanted_channels)
-        except OSError as error:
-            if self._direction == "output" and self._wanted_channels == 1:
-                with contextlib.suppress(OSError):
-                    self._open(device, 2)
-                    return
-            self.close()
-            raise ApplianceError(
-                f"The audio {self._direction} device {device.name!r} cannot be opened with "
-                f"{self._wanted_channels} channel(s) at {self.rate_hz} Hz ({_reason(error)}). "
-                "Close the program that uses it, or set another device, rate or channel count."
-            ) from error
+        error: OSError | None = None
+        for channels in self._possible_channels(device):
+            try:
+                self._open(device, channels)
+            except OSError as failure:
+                error = error or failure
+            else:
+                return
+        self.close()
+        raise ApplianceError(
+            f"The audio {self._direction} device {device.name!r} cannot be opened with "
+            f"{self._wanted_channels} channel(s) at {self.rate_hz} Hz ({_reason(error)}). "
+            "Close the program that uses it, or set another device, rate or channel count."
+        ) from error
+
+    def _possible_channels(self, device: AudioDevice) -> list[int]:
+        """The wanted number, then what hardware without it usually has."""
+        most = device.channels(self._direction)
+        alternatives = {2, most} if most <= _MOST_CHANNELS else {2}
+        return [
+            self._wanted_channels,
+            *sorted(alternatives - set(range(self._wanted_channels + 1))),
+        ]
 
     def _open(self, device: AudioDevice, channels: int) -> None:
         if self._portaudio is None:
             raise RuntimeError("prepare() was not called")
         self.channels = channels
-        self._last_callback_ns = time.monotonic_ns()
+        self._last_callback_ns = time.monotonic_ns() + _START_GRACE_NS
         self._stream = self._portaudio.open(
             rate=self.rate_hz,
             channels=channels,
@@ -210,5 +224,7 @@ class DeviceStream:
             portaudio.terminate()
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: OSError | None) -> str:
+    if error is None:
+        return "no channels"
     return str(error.args[-1] if error.args and isinstance(error.args[-1], str) else error)

@@ -47,7 +47,7 @@ class Microphone:
 
     Args:
         selector: see `appliance.audio.devices.select_device`.
-        channels: number of channels to open.
+        channels: number of channels wanted, the first ones of the device.
         rate_hz: device rate, or None for the best one (see `choose_rate`).
         block_ms: length of a device buffer.
         queue_ms: audio kept when the owner does not read; the oldest is dropped beyond it.
@@ -62,6 +62,7 @@ class Microphone:
         queue_ms: int = 2000,
     ) -> None:
         self.statistics = MicrophoneStatistics()
+        self._channels = channels
         self._limit = max(1, queue_ms // block_ms)
         self._queue: deque[tuple[bytes, int, int, bool]] = deque()
         self._frame = 0
@@ -146,7 +147,8 @@ class Microphone:
                 self._clock.reset()
             self.statistics.blocks += 1
             frames = np.frombuffer(data, np.float32).reshape(-1, self._stream.channels)
-            captures.append(Capture(self._clock.observe(frame, observed_ns), frames))
+            first_sample_ns = self._clock.observe(frame, observed_ns)
+            captures.append(Capture(first_sample_ns, frames[:, : self._channels]))
         if not captures:
             self._stream.check()
         return captures

@@ -63,8 +63,8 @@ class LoudspeakerStatistics:
 class Loudspeaker:
     """Plays utterances through a PortAudio callback that stays open and plays silence between.
 
-    Thread-safe: any thread may enqueue, flush or ramp; one owner waits on `fileno` and then calls
-    `reports` and `played`.
+    Any thread may enqueue (one per utterance), flush or ramp; one owner waits on `fileno` and then
+    calls `reports` and `played`.
 
     Args:
         selector: see `appliance.audio.devices.select_device`.
@@ -272,7 +272,7 @@ class Loudspeaker:
             if len(self._silence) != 4 * frames * self._stream.channels:
                 self._silence = bytes(4 * frames * self._stream.channels)
             return self._silence
-        return (block if self._stream.channels == 1 else np.repeat(block, 2)).tobytes()
+        return np.repeat(block, self._stream.channels).tobytes()
 
     def _report_past(self, now_ns: int) -> None:
         while self._pending and self._pending[0][0] <= now_ns:

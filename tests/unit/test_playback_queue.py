@@ -112,6 +112,28 @@ def test_flush_of_something_unknown_refuses_it_later() -> None:
     assert queue.is_idle
 
 
+def test_what_has_ended_stays_ended() -> None:
+    queue = PlaybackQueue(RATE_HZ, FADE_MS)
+    queue.enqueue("a", dc(300))
+    queue.finish("a")
+    render_all(queue, 5)
+    queue.take_events()
+    assert not queue.enqueue("a", dc(300))
+    queue.finish("a")
+    assert queue.flush("a") == 300
+    render_all(queue, 2)
+    assert queue.take_events() == []
+
+
+def test_an_utterance_without_audio_drains_in_its_turn() -> None:
+    queue = PlaybackQueue(RATE_HZ, FADE_MS)
+    queue.enqueue("a", dc(300))
+    queue.finish("empty")
+    queue.finish("a")
+    render_all(queue, 5)
+    assert kinds(queue) == [("started", "a"), ("drained", "a"), ("drained", "empty")]
+
+
 def test_underflow_is_counted_once_and_resumed() -> None:
     queue = PlaybackQueue(RATE_HZ, FADE_MS)
     queue.enqueue("a", dc(300))
