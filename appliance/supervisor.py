@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,6 +118,8 @@ class Supervisor:
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._selector.register(self._wake_read, selectors.EVENT_READ)
         self._stopping = False
+        self._jack_traces = segment.SHM_DIR / f"jack_db-{os.getuid()}"
+        self._jack_was_here = self._jack_traces.exists()
         self._sweep()
 
     def _sweep(self) -> None:
@@ -248,6 +251,8 @@ class Supervisor:
         self._heartbeats.close()
         self._selector.close()
         self._sweep()
+        if not self._jack_was_here:  # PortAudio asks for a JACK server; that leaves a data base
+            shutil.rmtree(self._jack_traces, ignore_errors=True)
         self._lock.release()
 
 
