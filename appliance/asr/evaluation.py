@@ -9,7 +9,7 @@ import statistics
 import time
 import unicodedata
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,14 +44,18 @@ _CONTRACTIONS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Recording:
+class Recording(Protocol):
     """Speech and what is said in it."""
 
-    name: str
-    samples: NDArray[np.float32]
-    """Mono, 16 kHz."""
-    text: str
+    @property
+    def samples(self) -> NDArray[np.float32]:
+        """Mono, 16 kHz."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """The words."""
+        ...
 
 
 def number_words(digits: str) -> str:

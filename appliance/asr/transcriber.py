@@ -106,7 +106,7 @@ class Transcriber:
                 cancelled=cancelled,
             )
             timings += heard.timings
-            verdict = judge(heard, audio_s, context)
+            verdict = judge(heard, samples, context)
             if verdict is not Verdict.RETRY_FULL:
                 break
             context, retries, prompt = "full", 1, ""
@@ -161,7 +161,8 @@ def _join(left: str, right: str) -> str:
 def merge_overlap(left: str, right: str) -> str:
     """Join two texts whose audio overlaps, saying the words they share once.
 
-    Without a common passage both are kept whole: a word said twice is better than one lost.
+    At most a word or two at the edges, cut in half by the piece's end, give way to the shared
+    passage. Without one both texts are kept whole: a word said twice is better than one lost.
     """
     left_words, right_words = left.split(), right.split()
     tail, head = left_words[-_MERGE_WORDS:], right_words[:_MERGE_WORDS]
@@ -169,7 +170,8 @@ def merge_overlap(left: str, right: str) -> str:
         None, [_bare(word) for word in tail], [_bare(word) for word in head], autojunk=False
     ).find_longest_match()
     shared = sum(len(_bare(word)) for word in tail[match.a : match.a + match.size])
-    if shared < 4:  # "the" alone is chance
+    dropped = len(tail) - (match.a + match.size) + match.b
+    if shared < 4 or dropped > max(2, match.size):  # a "the" or a far word in common is chance
         return _join(left, right)
     kept = len(left_words) - len(tail) + match.a + match.size
     return " ".join([*left_words[:kept], *right_words[match.b + match.size :]])

@@ -183,6 +183,6 @@ class WhisperCppEngine:
         )
 
     def _on_log(self, level: int, text: str, *_: object) -> None:
-        if level == _GGML_LOG_ERROR:
+        if level == _GGML_LOG_ERROR or "no tensors loaded" in text:
             self._errors.append(text.strip())
         _log.debug("%s", text.strip())

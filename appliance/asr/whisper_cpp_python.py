@@ -25,6 +25,9 @@ from appliance.asr.engine import (
 from appliance.asr.whisper_cpp import ggml_file
 from appliance.errors import ApplianceError
 
+_GREEDY = 0
+"""``WHISPER_SAMPLING_GREEDY`` in whisper.h; the package does not name it."""
+
 
 class WhisperCppPythonEngine:
     """One Whisper model in memory."""
@@ -70,7 +73,7 @@ class WhisperCppPythonEngine:
         if cancelled():
             raise TranscriptionCancelledError
         whisper = self._whisper
-        parameters = whisper.whisper_full_default_params(whisper.WHISPER_SAMPLING_GREEDY)
+        parameters = whisper.whisper_full_default_params(_GREEDY)
         parameters.n_threads = self._threads
         parameters.language = language.encode()
         parameters.initial_prompt = prompt.encode()
