@@ -2,7 +2,7 @@
 
 The session is made here rather than by `PiperVoice.load`, which sets neither threads nor
 optimisation. Without graph optimisation a medium voice loads in a third of the time and speaks
-just as fast (docs/decisions/tts-engine.md); a second thread gains nothing.
+just as fast (docs/decisions/0006-voice.md); a second thread gains nothing.
 """
 
 from __future__ import annotations
