@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-# llama.cpp's threads meet after every operation. By default OpenMP spins there for milliseconds, and
-# as soon as another process wants one of the cores a token takes ten times as long; a few
-# microseconds of spinning are as fast on an idle machine. Read once, when the library is loaded.
+# llama.cpp's threads meet after every operation. By default OpenMP spins there for milliseconds,
+# and as soon as other processes want the cores a token takes several times as long: spin briefly,
+# then sleep (docs/decisions/0005-language-model.md). Read once, when the library is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import llama_cpp.llama_cpp as lib
