@@ -32,7 +32,7 @@ class TranscriptionCancelledError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A piece of text and how sure the model was of it, in [0, 1]."""
+    """A piece of text and how sure the model was of it, in [0, 1]; NaN if the engine is silent."""
 
     text: str
     probability: float
