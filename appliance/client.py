@@ -145,11 +145,15 @@ class ApplianceClient:
             self.pump()
         return True
 
-    def take_records(self) -> list[TurnRecord]:
-        """Turns that ended since the last call."""
-        records = list(self._records)
+    def forget_turns(self) -> None:
+        """Let ``next_turn`` wait for one that ends from now on."""
         self._records.clear()
-        return records
+
+    def next_turn(self, timeout_s: float) -> TurnRecord | None:
+        """The next turn that has ended and was not given yet; None when none ends in time."""
+        if not self.wait_for(lambda: bool(self._records), timeout_s):
+            return None
+        return self._records.popleft()
 
     def status(self, timeout_s: float = 1.5 * HEARTBEAT_INTERVAL_MS / 1000) -> dict[str, Any]:
         """The state of every process, after listening for their heartbeats."""

@@ -125,7 +125,7 @@ class TtsConfig(Section):
     """``piper`` sounds natural; ``espeak-ng`` needs no model and next to no processor time."""
     model: str = "piper-en_US-joe-medium"
     """A voice as ``appliance models list`` names it."""
-    threads: int = Field(default=2, ge=1, le=64)
+    threads: int = Field(default=1, ge=1, le=64)
     """Processor threads of one synthesis."""
 
 
@@ -140,6 +140,8 @@ class ConductorConfig(Section):
     """Bound on the silence of tts while it has something to say."""
     history_turns: int = Field(default=6, ge=0, le=100)
     """Earlier turns the answer may refer to; kept in memory only."""
+    think_ahead: bool = True
+    """Begin the answer in a pause that may be the end of the turn; thrown away if it is not."""
 
 
 class AdminConfig(Section):

@@ -1,1 +1,1 @@
-"""Benchmarks: each prints one JSON object with ``--json``."""
+"""Benchmarks: each prints one JSON object with flat figures, units in their names."""

@@ -78,3 +78,15 @@ def recovery(
     from appliance.bench.recovery import run
 
     _show(run(repeats=repeats, llm=llm), as_json=as_json)
+
+
+@app.command()
+def asr(
+    model: Annotated[str, typer.Option(help="Speech model.")] = "whisper-tiny.en",
+    threads: Annotated[int, typer.Option(help="Threads of each engine.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Word error rate and CPU time of the speech recognition engines."""
+    from appliance.bench.asr import run
+
+    _show(run(model=model, threads=threads), as_json=as_json)

@@ -15,7 +15,6 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from G722 import G722
 
 from appliance.audio.blocks import RATE_HZ, Samples
 from appliance.audio.files import read_speech
@@ -72,6 +71,7 @@ class Recording:
 
     @property
     def seconds(self) -> float:
+        """Length."""
         return len(self.samples) / RATE_HZ
 
 
@@ -128,6 +128,12 @@ def _transcribed_folder(folder: str, transcription: str) -> list[Recording]:
 
 @cache
 def _announcement(name: str) -> Recording:
+    try:
+        from G722 import G722
+    except ImportError as error:
+        raise ApplianceError(
+            "The recordings need a decoder: install the development dependencies with scripts/test."
+        ) from error
     encoded = _need(_ASTERISK / f"{name}.g722").read_bytes()
     decoded = np.frombuffer(G722(RATE_HZ, 64_000).decode(encoded), np.int16)
     return Recording(name, (decoded / 32768).astype(np.float32), _ANNOUNCEMENTS[name])

@@ -45,14 +45,13 @@ def ask(rig: Rig, client: ApplianceClient, room: VirtualRoom, recording: Recordi
     """Speak one recording; None when no words were recognised in it."""
     if not client.wait_for(lambda: client.floor == "idle", _TURN_BOUND_S):
         raise ApplianceError(f"The appliance hangs in a turn:\n{rig.log[-2000:]}")
-    client.take_records()
+    client.forget_turns()
     seen = len(room.events)
     room.say(recording.samples, 16_000, recording.name)
     near = room.wait_for("near_end", _TURN_BOUND_S, since=seen)
-    records: list[TurnRecord] = []
-    if not client.wait_for(lambda: bool(records.extend(client.take_records()) or records), 90):
+    record = client.next_turn(_TURN_BOUND_S)
+    if record is None:
         raise ApplianceError(f"No answer to {recording.name}:\n{rig.log[-2000:]}")
-    record = records[-1]
     if record.outcome == "nothing_said":
         return None
     answer = room.wait_for("answer_started", _TURN_BOUND_S, since=seen)

@@ -102,6 +102,7 @@ def main(config: Config, bus: Bus) -> None:
             tts_timeout_ms=config.conductor.tts_timeout_ms,
             preroll_ms=config.vad.preroll_ms,
             history_turns=config.conductor.history_turns,
+            think_ahead=config.conductor.think_ahead,
             max_tokens=config.llm.max_tokens,
             system_prompt=config.llm.system_prompt or DEFAULT_SYSTEM_PROMPT,
         ),

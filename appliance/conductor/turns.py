@@ -61,6 +61,7 @@ class TurnSettings:
     tts_timeout_ms: int
     preroll_ms: int
     history_turns: int
+    think_ahead: bool
     max_tokens: int
     system_prompt: str
 
@@ -87,6 +88,8 @@ class _Turn:
     segments: list[_Segment] = field(default_factory=list)
     transcript: str = ""
     generate: Generate | None = None
+    held: list[ReplyChunk] = field(default_factory=list)
+    """What llm wrote in a pause, before it was certain that the turn is over."""
     reply_complete: bool = False
     pieces: list[Speak] = field(default_factory=list)
     """All that tts was asked to say of the answer, in order."""
@@ -251,17 +254,21 @@ class TurnTaker:
 
     def _reopen(self, turn: _Turn) -> None:
         """The user goes on although the turn seemed over: nothing was spoken yet, so it is not."""
-        if turn.generate:
-            self._cancel(turn.generate.request_id)
+        self._forget_generation(turn)
         if turn.answer_id:
             self._cancel(turn.answer_id)
-        turn.generate = None
         turn.reply_complete = False
         turn.pieces = []
         turn.answer_id = ""
         turn.mark("reopened")
         turn.ledger = Ledger(turn.ledger.start_ns)
         self._enter("listening")
+
+    def _forget_generation(self, turn: _Turn) -> None:
+        if turn.generate and not turn.reply_complete:
+            self._cancel(turn.generate.request_id)
+        turn.generate = None
+        turn.held = []
 
     def _on_started(self, event: SpeechStarted) -> None:
         self._heard(event)
@@ -271,6 +278,8 @@ class TurnTaker:
         if segment and segment.request:
             self._cancel(segment.request.request_id)
             segment.request = segment.text = None
+            if self._turn:
+                self._forget_generation(self._turn)
 
     def _on_paused(self, event: SpeechPaused) -> None:
         segment = self._heard(event)
@@ -324,20 +333,40 @@ class TurnTaker:
             turn.mark("audio_lost")
         if self._state == "thinking":
             self._answer_when_transcribed(turn)
+        elif self._settings.think_ahead and (text := self._words(turn)):
+            self._generate(turn, text)
+
+    @staticmethod
+    def _words(turn: _Turn) -> str | None:
+        """All that was said so far; None while some of it is still being transcribed."""
+        texts = [segment.text for segment in turn.segments]
+        if any(text is None for text in texts):
+            return None
+        return " ".join(text for text in texts if text).strip()
 
     def _answer_when_transcribed(self, turn: _Turn) -> None:
-        if turn.generate or any(segment.text is None for segment in turn.segments):
+        text = self._words(turn)
+        if text is None:
             return
         turn.ledger.mark("transcription_delay", self._now_ns)
-        text = " ".join(segment.text for segment in turn.segments if segment.text).strip()
         if not text:
             self._close("nothing_said")
             return
         self._answer(turn, text)
 
     def _answer(self, turn: _Turn, text: str) -> None:
+        """The question is certain: answer it, with what was written ahead if that fits."""
         turn.transcript = text
         turn.waiting_since_ns = self._now_ns
+        self._enter("thinking")
+        if turn.generate is None or turn.generate.messages[-1].text != text:
+            self._generate(turn, text)
+        held, turn.held = turn.held, []
+        for chunk in held:
+            self._on_reply(chunk)
+
+    def _generate(self, turn: _Turn, text: str) -> None:
+        self._forget_generation(turn)
         turn.generate = Generate(
             session_id=self._session_id,
             request_id=next(self._ids),
@@ -348,7 +377,6 @@ class TurnTaker:
             ),
             max_tokens=self._settings.max_tokens,
         )
-        self._enter("thinking")
         self._out.append(turn.generate)
 
     def _on_reply(self, chunk: ReplyChunk) -> None:
@@ -356,6 +384,9 @@ class TurnTaker:
         if turn is None or turn.generate is None or turn.reply_complete:
             return
         if chunk.request_id != turn.generate.request_id:
+            return
+        if self._state == "listening":
+            turn.held.append(chunk)  # not a word of it is spoken before the turn is over
             return
         turn.waiting_since_ns = self._now_ns
         if chunk.error:

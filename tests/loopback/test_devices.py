@@ -17,6 +17,7 @@ import pytest
 
 from appliance.audio.devices import DeviceLost, list_devices, open_portaudio
 from appliance.audio.player import PlaybackEventKind
+from appliance.bench.recordings import recording
 from appliance.capture.device import Capture, Microphone
 from appliance.errors import ApplianceError
 from appliance.loopback.acoustics import anechoic
@@ -29,7 +30,6 @@ from appliance.loopback.virtual_devices import (
     VirtualDevices,
 )
 from appliance.tts.playback import Loudspeaker, PlaybackReport
-from tests.recordings import recording
 
 pytestmark = pytest.mark.loopback
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soxr
-from recordings import recording
 
 from appliance.asr.engine import create_engine
 from appliance.asr.transcriber import Transcriber
 from appliance.audio.files import read_speech, write_wav
+from appliance.bench.recordings import recording
 from appliance.bench.rig import Rig
 from appliance.client import ApplianceClient
 from appliance.loopback.outside import LOUDSPEAKER_SINK, Recorder, play_into_microphone
@@ -75,7 +75,8 @@ def test_a_question_at_the_microphone_is_answered_at_the_loudspeaker(
     ):
         assert client.wait_ready(20)
         heard = play_into_microphone(rig.devices.environment, question, 16_000)
-        record = _next_turn(client, after_ns=heard.start_ns)
+        record = client.next_turn(60)
+        assert record is not None
         loudspeaker.wait_frames(loudspeaker.frames + 24_000, 5)
         played = loudspeaker.samples()
         first_ns = loudspeaker.time_of(int(np.argmax(np.abs(played) > 0.01)))
@@ -88,19 +89,6 @@ def test_a_question_at_the_microphone_is_answered_at_the_loudspeaker(
     assert record.speech_end_ns / 1e6 == pytest.approx(heard.end_ns / 1e6, abs=400), (
         "the recording ends with some silence; the speech within it ends earlier"
     )
-
-
-def _next_turn(client: ApplianceClient, after_ns: int) -> TurnRecord:
-    found: list[TurnRecord] = []
-
-    def seen() -> bool:
-        found.extend(
-            r for r in client.take_records() if r.speech_end_ns >= after_ns and r.source == "speech"
-        )
-        return bool(found)
-
-    assert client.wait_for(seen, 60), "no turn"
-    return found[0]
 
 
 def test_ask_a_recording_from_the_command_line(rig: Rig, ears: Transcriber, tmp_path: Path) -> None:
@@ -255,7 +243,7 @@ def test_a_kill_in_the_middle_of_a_turn_never_ends_in_silence(rig: Rig, process:
         os.kill(victim, signal.SIGKILL)
         killed_frame = loudspeaker.frames
         player.join()
-        assert client.wait_for(lambda: bool(client.take_records()), 60), "the turn never ended"
+        assert client.next_turn(60) is not None, "the turn never ended"
         loudspeaker.wait_frames(loudspeaker.frames + 24_000, 5)
         heard = loudspeaker.samples()[killed_frame:]
         assert np.abs(heard).max() > 0.05, "the user heard nothing"

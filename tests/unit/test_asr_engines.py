@@ -12,8 +12,8 @@ from appliance.asr.evaluation import normalise
 from appliance.asr.features import mel_filters
 from appliance.asr.tokens import Vocabulary
 from appliance.asr.transcriber import Transcriber
+from appliance.bench.recordings import librivox
 from appliance.errors import ApplianceError
-from tests.recordings import librivox
 
 MODEL_DIR = Path(__file__).parents[2] / "models" / "whisper-tiny.en"
 FILE_OF = {"ctranslate2": "model.bin", "whisper.cpp": "ggml-tiny.en.bin"}

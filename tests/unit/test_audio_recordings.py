@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from appliance.bench import recordings
 from appliance.errors import ApplianceError
-from tests import recordings
 
 
 def test_every_set_is_speech_with_its_words() -> None:

@@ -40,6 +40,7 @@ SETTINGS = TurnSettings(
     tts_timeout_ms=10_000,
     preroll_ms=300,
     history_turns=2,
+    think_ahead=True,
     max_tokens=100,
     system_prompt="Be brief.",
 )
@@ -218,10 +219,40 @@ def test_a_transcript_that_came_in_the_pause_answers_at_once_when_the_turn_ends(
     world.now_ms += 900
     world.speech(SpeechPaused, "u1", start, start + 1_000)
     world.transcript("hello")
-    assert world.count(Generate) == 0, "the turn is not over yet"
+    assert world.count(Generate) == 1, "llm works ahead in the pause"
+    world.reply("Hi.")
+    world.reply("There.", index=1, last=True)
+    assert world.count(Speak) == 0, "the turn is not over yet"
     world.now_ms += 600
-    world.speech(SpeechEnded, "u1", start, start + 1_000, decided_ns=world.now_ns)
+    out = world.speech(SpeechEnded, "u1", start, start + 1_000, decided_ns=world.now_ns)
     assert world.count(Generate) == 1
+    assert [m.text for m in out if isinstance(m, Speak)] == ["Hi.", "There."]
+
+
+def test_what_was_written_ahead_is_forgotten_when_the_user_goes_on(world: World) -> None:
+    start = world.now_ms
+    world.now_ms += 1_300
+    world.started("u1", start)
+    world.speech(SpeechPaused, "u1", start, start + 1_000)
+    world.transcript("hello")
+    ahead = world.last(Generate)
+    world.reply("Hi.")
+    world.hear(
+        SpeechResumed(
+            session_id=SESSION,
+            utterance_id="u1",
+            spans=(Span(1, start // 10, world.now_ms // 10),),
+            speech_start_ns=start * MS,
+        )
+    )
+    assert world.last(Cancel).id == ahead.request_id
+    world.now_ms += 1_500
+    world.speech(SpeechEnded, "u1", start, start + 2_000, decided_ns=world.now_ns)
+    world.transcript("hello world")
+    assert world.last(Generate).messages[-1].text == "hello world"
+    assert world.count(Speak) == 0
+    world.reply("Hi you.", last=True)
+    assert [m.text for m in world.sent if isinstance(m, Speak)] == ["Hi you."]
 
 
 def test_resuming_voids_the_early_transcription(world: World) -> None:
@@ -265,7 +296,7 @@ def test_a_long_turn_in_segments_is_one_question(world: World) -> None:
     world.started("u1", start)
     world.speech(SpeechEnded, "u1", start, world.now_ms, decided_ns=world.now_ns, more_follows=True)
     world.transcript("first half")
-    assert world.count(Generate) == 0
+    assert world.count(Speak) == 0
     world.says("u2")
     world.transcript("second half")
     assert world.last(Generate).messages[-1].text == "first half second half"
