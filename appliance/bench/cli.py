@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -45,6 +45,10 @@ def ring(
 
 @app.command()
 def voice(
+    kind: Annotated[
+        Literal["questions", "people"],
+        typer.Option(help="Synthesised questions, or recordings of people (no questions)."),
+    ] = "questions",
     count: Annotated[int, typer.Option(help="Questions to ask.")] = 12,
     llm: LlmOption = DEFAULT_LLM,
     seed: SeedOption = 1,
@@ -53,7 +57,7 @@ def voice(
     """Voice to voice from outside: recorded people ask, the loudspeaker is listened to."""
     from appliance.bench.voice import run
 
-    _show(run(count=count, llm=llm, seed=seed), as_json=as_json)
+    _show(run(kind=kind, count=count, llm=llm, seed=seed), as_json=as_json)
 
 
 @app.command()

@@ -10,6 +10,9 @@ Each set is spoken by another person in another room.
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,6 +30,21 @@ _RAW_TEXTS = {
     "goforward": "go forward ten meters",
     "something": "go somewhere and do something",
 }
+_FLITE_VOICES = ("slt", "rms", "awb", "kal16")
+_QUESTIONS = (
+    "What is the capital city of Italy?",
+    "How many legs does a spider have?",
+    "Which planet is the closest to the sun?",
+    "Who wrote the play Romeo and Juliet?",
+    "What do bees collect from the flowers?",
+    "How many days are there in a leap year?",
+    "What is the largest ocean in the world?",
+    "Can you tell me what a compass is used for?",
+    "What colour do you get from blue and yellow?",
+    "Why does the moon change its shape every month?",
+    "What is the opposite of the word expensive?",
+    "How do I keep my bread from going stale?",
+)
 _ANNOUNCEMENTS = {
     "agent-incorrect": "Login incorrect. Please enter your agent number followed by the pound key.",
     "agent-pass": "Please enter your password followed by the pound key.",
@@ -102,6 +120,24 @@ def digits() -> list[Recording]:
 def announcements() -> list[Recording]:
     """Telephone announcements, 1 to 9 s."""
     return [_announcement(name) for name in _ANNOUNCEMENTS]
+
+
+def questions() -> list[Recording]:
+    """Questions of 2 to 4 s, spoken by the four other synthesised voices of `flite`."""
+    return [
+        _synthesised(text, _FLITE_VOICES[number % len(_FLITE_VOICES)])
+        for number, text in enumerate(_QUESTIONS)
+    ]
+
+
+@cache
+def _synthesised(text: str, voice: str) -> Recording:
+    if shutil.which("flite") is None:
+        raise ApplianceError("The questions need a voice: apt-get install flite")
+    with tempfile.TemporaryDirectory(prefix="voice-question-") as folder:
+        path = Path(folder) / "question.wav"
+        subprocess.run(["flite", "-voice", voice, "-t", text, "-o", str(path)], check=True)
+        return Recording(f"{voice}: {text}", read_speech(path)[0], text)
 
 
 def all_recordings() -> list[Recording]:

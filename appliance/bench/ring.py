@@ -4,7 +4,7 @@ Paced: one writer process sends a 10 ms block every 10 ms to four reader process
 from just before the block is written and announced until the reader holds its verified copy.
 Processor time is ``getrusage(RUSAGE_SELF)`` of a reader process, all its threads (ZeroMQ's
 included), from its first measured block to its last, divided by the blocks; nothing subtracted.
-What the reader spends while no block comes (heartbeats) is reported beside it.
+What the reader spends before the writer exists (heartbeats, connection attempts) is beside it.
 
 Loaded: a busy process of normal priority on every core, each in a session of its own as all the
 others. ``ring_loaded`` is what the product gets without any privilege, ``_plain`` without asking
@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -39,6 +39,7 @@ from appliance.errors import ApplianceError
 from appliance.ipc import segment
 from appliance.ipc.audio_ring import MIC_RING, RingFormat, RingReader, RingWriter
 from appliance.ipc.bus import Bus
+from appliance.ipc.process import die_with_parent
 from appliance.ipc.scheduling import run_promptly, use_short_slice
 from appliance.messages import BlocksReady
 
@@ -112,14 +113,22 @@ def _blocks(seed: int) -> Sample:
     return np.random.default_rng(seed).standard_normal((_PATTERNS, 160)).astype(np.float32)
 
 
-def _spin() -> None:
+def _join_crew() -> None:
+    """A session of its own, as the supervisor does it; the processor is shared between sessions."""
     os.setsid()
+    parent = parent_process()
+    assert parent is not None and parent.pid is not None
+    die_with_parent(parent.pid)
+
+
+def _spin() -> None:
+    _join_crew()
     while True:
         pass
 
 
 def _paced_reader(condition: _Condition, place: Place, name: str, connection: Connection) -> None:
-    os.setsid()  # as the supervisor does it: the kernel shares the processor between sessions
+    _join_crew()
     condition.schedule()
     receive = TRANSPORTS[condition.transport].reader(place, name)
     connection.send("ready")
@@ -149,7 +158,7 @@ def _paced_reader(condition: _Condition, place: Place, name: str, connection: Co
 def _paced_writer(
     condition: _Condition, place: Place, count: int, seed: int, connection: Connection
 ) -> None:
-    os.setsid()  # as the supervisor does it: the kernel shares the processor between sessions
+    _join_crew()
     condition.schedule()
     send, close = TRANSPORTS[condition.transport].writer(place)
     patterns = _blocks(seed)
@@ -174,6 +183,7 @@ def _paced_writer(
 
 
 def _unpaced_reader(place: Place, name: str, seed: int, count: int, connection: Connection) -> None:
+    _join_crew()
     bus = Bus(runtime_dir=place.runtime_dir, process=name, topics=[RING_TOPIC])
     ring = RingReader(place.shm_prefix, place.ring.name)
     expected = [block.tobytes() for block in _blocks(seed)]
@@ -196,6 +206,7 @@ def _unpaced_reader(place: Place, name: str, seed: int, count: int, connection: 
 
 
 def _unpaced_writer(place: Place, count: int, seed: int, connection: Connection) -> None:
+    _join_crew()
     bus = Bus(runtime_dir=place.runtime_dir, process="capture")
     ring = RingWriter(place.shm_prefix, place.ring)
     patterns = _blocks(seed)
@@ -346,9 +357,9 @@ def _conditions(*, loaded: bool, baselines: bool) -> list[_Condition]:
 
 
 def run(
-    blocks: int = 2_000,
-    unpaced_blocks: int = 10_000_000,
+    blocks: int = 10_000_000,
     *,
+    paced_blocks: int = 2_000,
     seed: int = 1,
     loaded: bool = True,
     baselines: bool = True,
@@ -356,15 +367,15 @@ def run(
     """Measure everything in one run.
 
     Args:
-        blocks: paced blocks of each condition, 100 a second.
-        unpaced_blocks: blocks written as fast as possible; 0 leaves this part out.
+        blocks: written as fast as possible; 0 leaves this part out.
+        paced_blocks: blocks of each paced condition, 100 a second.
         seed: of the samples.
         loaded: also with a busy process on every core.
         baselines: also the transports to compare with.
 
     Returns:
         The report. Figures of a condition without a reader's name are those of the worst reader;
-        real-time figures are left out where the system does not allow it.
+        raised and real-time figures are left out where the system does not allow them.
 
     Raises:
         ApplianceError: a process of the benchmark failed.
@@ -372,22 +383,22 @@ def run(
     before = machine()
     figures: dict[str, float] = {}
     for condition in _conditions(loaded=loaded, baselines=baselines):
-        figures |= _paced_figures(condition.label, _run_paced(condition, blocks, seed))
-    if unpaced_blocks:
-        figures |= _unpaced_figures(unpaced_blocks, seed)
-    command = f"appliance bench ring --blocks {blocks} --unpaced-blocks {unpaced_blocks}"
-    return report(figures, command=f"{command} --seed {seed} --json", seed=seed, before=before)
+        figures |= _paced_figures(condition.label, _run_paced(condition, paced_blocks, seed))
+    if blocks:
+        figures |= _unpaced_figures(blocks, seed)
+    options = f"--blocks {blocks} --paced-blocks {paced_blocks} --seed {seed} --json"
+    return report(figures, command=f"appliance bench ring {options}", seed=seed, before=before)
 
 
 def main() -> None:
     """``python -m appliance.bench.ring --json``."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--blocks", type=int, default=2_000)
-    parser.add_argument("--unpaced-blocks", type=int, default=10_000_000)
+    parser.add_argument("--blocks", type=int, default=10_000_000)
+    parser.add_argument("--paced-blocks", type=int, default=2_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="the only format; accepted for habit")
     arguments = parser.parse_args()
-    print_json(run(arguments.blocks, arguments.unpaced_blocks, seed=arguments.seed))
+    print_json(run(arguments.blocks, paced_blocks=arguments.paced_blocks, seed=arguments.seed))
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from appliance.bench.recordings import Recording, all_recordings
+from appliance.bench.recordings import Recording, all_recordings, questions
 from appliance.bench.report import machine, report
 from appliance.bench.rig import Rig, private_appliance
 from appliance.client import ApplianceClient
@@ -20,6 +21,7 @@ from appliance.loopback.acoustics import anechoic
 from appliance.loopback.room import VirtualRoom
 from appliance.messages import TurnRecord
 
+Kind = Literal["questions", "people"]
 SHORTEST_S, LONGEST_S = 2.0, 4.5
 _TURN_BOUND_S = 90.0
 _NOISE_DBFS = -70.0
@@ -34,9 +36,12 @@ class Turn:
     record: TurnRecord
 
 
-def questions(count: int, seed: int) -> list[Recording]:
-    """Recordings of about three seconds, several speakers, in random order."""
-    suitable = [r for r in all_recordings() if SHORTEST_S <= r.seconds <= LONGEST_S and r.text]
+def choose(kind: Kind, count: int, seed: int) -> list[Recording]:
+    """What is asked, in random order: synthesised questions, or recordings of people."""
+    if kind == "questions":
+        suitable = questions()
+    else:
+        suitable = [r for r in all_recordings() if SHORTEST_S <= r.seconds <= LONGEST_S and r.text]
     random.Random(seed).shuffle(suitable)  # noqa: S311 - a bench, not a secret
     return (suitable * (count // len(suitable) + 1))[:count]
 
@@ -59,7 +64,7 @@ def ask(rig: Rig, client: ApplianceClient, room: VirtualRoom, recording: Recordi
     return Turn((answer.at_ns - near.speech_end_ns) / 1e6, record)
 
 
-def run(*, count: int, llm: str, seed: int) -> dict[str, object]:
+def run(*, kind: Kind, count: int, llm: str, seed: int) -> dict[str, object]:
     """Ask ``count`` questions; returns the report.
 
     ``after_endpointing`` is the latency without the silence that ends a turn by default.
@@ -72,7 +77,7 @@ def run(*, count: int, llm: str, seed: int) -> dict[str, object]:
         ) as room,
         ApplianceClient(rig.config) as client,
     ):
-        asked = questions(count, seed)
+        asked = choose(kind, count, seed)
         turns = [turn for r in asked if (turn := ask(rig, client, room, r)) is not None]
         fallback_ms = rig.config.vad.fallback_ms
     acoustic = np.array([turn.acoustic_ms for turn in turns])
@@ -92,7 +97,7 @@ def run(*, count: int, llm: str, seed: int) -> dict[str, object]:
         figures[f"{stage}_p50_ms"] = float(np.percentile(values, 50))
     return report(
         {name: round(value, 1) for name, value in figures.items()},
-        command=f"appliance bench voice --count {count} --llm {llm} --seed {seed} --json",
+        command=f"appliance bench voice --kind {kind} --count {count} --llm {llm} --seed {seed} --json",
         seed=seed,
         before=before,
     )

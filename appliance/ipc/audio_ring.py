@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import shared_memory
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -70,9 +71,8 @@ SPEAKER_RING = RingFormat(name="speaker", slots=1_000, block_samples=160, rate_h
 """10 s of what the loudspeaker really played; the stream id is the utterance's hash."""
 
 
-@dataclass(frozen=True)
-class Block:
-    """One block as read: an owned copy."""
+class Block(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """One block as read: an owned, read-only copy."""
 
     epoch: int
     sequence: int

@@ -20,6 +20,7 @@ from appliance import config as configuration
 from appliance.errors import ApplianceError
 from appliance.ipc.bus import Bus
 from appliance.ipc.log import set_up_logging
+from appliance.ipc.scheduling import run_promptly
 from appliance.ipc.segment import FileLock
 from appliance.processes import PROCESSES
 
@@ -29,24 +30,24 @@ EXIT_CONFIG = 78
 ENV_SUPERVISOR_PID = "APPLIANCE_SUPERVISOR_PID"
 ENV_RESTARTS = "APPLIANCE_RESTARTS"
 STACK_DUMP_SIGNAL = signal.SIGUSR1
+PROMPT = ("capture", "vad", "tts", "conductor")
+"""Must run at once when audio or an event wakes them; asr and llm are what they compete with."""
 
 logger = logging.getLogger(__name__)
 
 
-def _die_with_supervisor() -> None:
-    """Have the kernel end this process when the supervisor dies, however it dies (``prctl(2)``)."""
-    supervisor = os.environ.get(ENV_SUPERVISOR_PID)
-    if not supervisor:
-        return
+def die_with_parent(parent_pid: int) -> None:
+    """Have the kernel end this process when its parent dies, however it dies (``prctl(2)``)."""
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() != int(supervisor):  # it died before the call
+    if os.getppid() != parent_pid:  # it died before the call
         os._exit(EXIT_ERROR)
 
 
 def run(name: str, instance: int = 0) -> int:
     """Run one process of the table until it is told to stop. Returns the exit status."""
-    _die_with_supervisor()
+    if supervisor := os.environ.get(ENV_SUPERVISOR_PID):
+        die_with_parent(int(supervisor))
     spec = PROCESSES[name]
     label = f"{name}.{instance}" if spec.instances > 1 else name
     config = configuration.load()
@@ -61,6 +62,8 @@ def run(name: str, instance: int = 0) -> int:
             f"stop that appliance first, or set another runtime folder in "
             f"{configuration.ENV_RUNTIME_DIR}."
         )
+    if name in PROMPT:
+        run_promptly()
     module = importlib.import_module(spec.module)
     bus = Bus(
         runtime_dir=runtime_dir,

@@ -8,6 +8,7 @@ maps an old one keeps it until it lets go.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -41,11 +42,19 @@ def _untracked() -> Iterator[None]:
         tracker.register = register
 
 
+class _Memory(shared_memory.SharedMemory):
+    """A mapping that may live until the process ends: then there is nothing to complain about."""
+
+    def __del__(self) -> None:
+        with contextlib.suppress(BufferError):
+            super().__del__()
+
+
 def _shared_memory(name: str, *, create: bool, size: int = 0) -> shared_memory.SharedMemory:
     if sys.version_info >= (3, 13):
-        return shared_memory.SharedMemory(name, create=create, size=size, track=False)
+        return _Memory(name, create=create, size=size, track=False)
     with _untracked():
-        return shared_memory.SharedMemory(name, create=create, size=size)
+        return _Memory(name, create=create, size=size)
 
 
 def segment_name(prefix: str, ring: str, epoch: int) -> str:

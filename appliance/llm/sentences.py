@@ -8,6 +8,7 @@ cannot take back what it said.
 
 from __future__ import annotations
 
+import itertools
 import re
 
 _TERMINATORS = ".!?…"
@@ -41,6 +42,12 @@ _STARTERS = _words(
 )
 """Words that show, after an initial or "U.S.", that a new sentence began."""
 
+_PHRASE_STARTERS = frozenset(
+    "and but or so because that which who where when while if although as after before since until "
+    "than with without for from in into on at by to about through during between".split()
+)
+"""Words before which a speaker may take breath."""
+
 _LONGEST_STARTER = max(map(len, _STARTERS))
 _CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 
@@ -51,11 +58,16 @@ class SentenceSplitter:
     Args:
         first_clause_words: words after which a comma, semicolon or colon may end the first chunk;
             0 waits for the whole sentence. A CJK character counts as half a word.
+        first_phrase_words: words after which the first chunk may end before a conjunction or a
+            preposition, without any mark; 0 never does.
         max_chars: length at which a sentence that does not end is cut, at a clause mark or a space.
     """
 
-    def __init__(self, *, first_clause_words: int = 3, max_chars: int = 240) -> None:
+    def __init__(
+        self, *, first_clause_words: int = 3, first_phrase_words: int = 6, max_chars: int = 240
+    ) -> None:
         self._first_clause_words = first_clause_words
+        self._first_phrase_words = first_phrase_words
         self._max_chars = max_chars
         self._text = ""
         self._is_first = True
@@ -77,6 +89,9 @@ class SentenceSplitter:
             self._text = self._text.lstrip()
             words = self._first_clause_words if self._is_first else 0
             cut = _next_cut(self._text, words, self._max_chars, final=final)
+            if self._is_first and self._first_phrase_words:
+                phrase = _phrase_cut(self._text[:cut], self._first_phrase_words)
+                cut = cut if phrase is None else phrase
             if cut is None:
                 break
             if chunk := self._text[:cut].strip():
@@ -111,6 +126,16 @@ def _next_cut(text: str, clause_words: int, max_chars: int, *, final: bool) -> i
     if len(text) > max_chars:
         return clause_cut or text.rfind(" ", 1, max_chars) + 1 or max_chars
     return len(text) if final else None
+
+
+def _phrase_cut(text: str, words: int) -> int | None:
+    """Where a phrase of at least so many words ends, before a word that begins another one."""
+    found = [(match.start(), match.group().lower()) for match in re.finditer(r"\S+", text)]
+    for (_, before), (start, word) in itertools.pairwise(found[words - 1 :]):
+        complete = text[start + len(word) : start + len(word) + 1].isspace()
+        if complete and word in _PHRASE_STARTERS and before not in _PHRASE_STARTERS:
+            return start
+    return None
 
 
 def _end_of_run(text: str, start: int) -> int:

@@ -23,7 +23,7 @@ from appliance.tts.engine import TtsEngine, create_tts_engine
 from appliance.tts.playback import Loudspeaker, PlaybackReport
 from appliance.tts.progress import Progress
 from appliance.tts.reference import FarEnd
-from appliance.tts.speech import SpeechShaper, pause_after_ms
+from appliance.tts.speech import SpeechShaper, going_on, pause_after_ms
 
 logger = logging.getLogger(__name__)
 
@@ -165,7 +165,8 @@ class _Service:
 
         def synthesise(emit: Emit, cancelled: Cancelled) -> None:
             before_ms = pause_ms
-            for audio in self._engine.synthesise(piece.text, cancelled=cancelled):
+            text = going_on(piece.text) if not piece.last else piece.text
+            for audio in self._engine.synthesise(text, cancelled=cancelled):
                 speech = self._shaper.shape(audio, pause_ms=before_ms)
                 if speech is None:
                     continue

@@ -6,7 +6,7 @@ from appliance.llm.sentences import SentenceSplitter, speakable
 
 
 def split(text, **settings):
-    splitter = SentenceSplitter(**{"first_clause_words": 0, **settings})
+    splitter = SentenceSplitter(**{"first_clause_words": 0, "first_phrase_words": 0, **settings})
     return splitter.push(text) + splitter.flush()
 
 
@@ -65,6 +65,22 @@ def test_a_short_opening_is_not_a_clause_of_its_own():
     ]
 
 
+def test_a_long_opening_may_end_before_a_conjunction_or_preposition():
+    text = "I am here to answer the questions that you ask about the house. Go on."
+    assert split(text, first_phrase_words=6) == [
+        "I am here to answer the questions",
+        "that you ask about the house.",
+        "Go on.",
+    ]
+    assert split("I am here to help you with it", first_phrase_words=6)[0] == (
+        "I am here to help you"
+    )
+    splitter = SentenceSplitter(first_phrase_words=4)
+    assert splitter.push("One two three four wit") == []
+    assert splitter.push("h") == [], "it may become 'within'"
+    assert splitter.push(" ") == ["One two three four"]
+
+
 def test_a_cjk_clause_counts_characters():
     assert split("意大利的首都，是罗马。好。", first_clause_words=3) == [
         "意大利的首都，",
@@ -80,7 +96,7 @@ def test_sentence_without_end_is_cut():
 
 
 def test_chunks_are_given_as_soon_as_they_are_certain():
-    splitter = SentenceSplitter(first_clause_words=3)
+    splitter = SentenceSplitter(first_clause_words=3, first_phrase_words=0)
     assert splitter.push("The capital is Rome,") == []
     assert splitter.push(" of") == ["The capital is Rome,"]
     assert splitter.push(" course.") == []
@@ -90,7 +106,7 @@ def test_chunks_are_given_as_soon_as_they_are_certain():
 
 
 WORDS = """
-Rome is the capital Dr. U.S. e.g. No. 5 3.14 p.m. It I J. The the , ; : . ! ? … ... " ' ) ( ** - 1.
+Rome is the capital and to of Dr. U.S. e.g. No. 5 3.14 p.m. It I J. The the , ; : . ! ? … ... " ' ) ( ** - 1.
 你好 。 ！ ， www.a.com word verylongwordindeed
 """
 PARTS = st.sampled_from([*WORDS.split(), " ", "  ", "\n"])
@@ -99,9 +115,15 @@ TEXTS = st.one_of(
 )
 
 
-@given(TEXTS, st.data(), st.integers(0, 4), st.sampled_from([12, 60, 240]))
-def test_nothing_is_lost_however_the_text_arrives(text, data, clause_words, max_chars):
-    settings = {"first_clause_words": clause_words, "max_chars": max_chars}
+@given(TEXTS, st.data(), st.integers(0, 4), st.integers(0, 4), st.sampled_from([12, 60, 240]))
+def test_nothing_is_lost_however_the_text_arrives(
+    text, data, clause_words, phrase_words, max_chars
+):
+    settings = {
+        "first_clause_words": clause_words,
+        "first_phrase_words": phrase_words,
+        "max_chars": max_chars,
+    }
     whole = split(text, **settings)
     assert "".join("".join(whole).split()) == "".join(text.split())
     assert all(chunk == chunk.strip() and chunk for chunk in whole)
@@ -116,7 +138,7 @@ def test_nothing_is_lost_however_the_text_arrives(text, data, clause_words, max_
 def test_one_character_at_a_time_is_the_same(text):
     splitter = SentenceSplitter()
     chunks = [chunk for char in text for chunk in splitter.push(char)] + splitter.flush()
-    assert chunks == split(text, first_clause_words=3)
+    assert chunks == split(text, first_clause_words=3, first_phrase_words=6)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.tts.speech import AUDIBLE, SpeechShaper, fade, pause_after_ms, trim
+from appliance.tts.speech import AUDIBLE, SpeechShaper, fade, going_on, pause_after_ms, trim
 
 RATE_HZ = 22_050
 
@@ -89,3 +89,9 @@ def test_joined_chunks_have_no_click(voiced_ms):
 )
 def test_pause_follows_the_punctuation(text, pause_ms):
     assert pause_after_ms(text) == pause_ms
+
+
+def test_a_chunk_that_breaks_off_is_spoken_as_going_on():
+    assert going_on("I am here to help you") == "I am here to help you,"
+    assert going_on("Rome.") == "Rome."
+    assert going_on("") == ""
