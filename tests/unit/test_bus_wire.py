@@ -1,5 +1,6 @@
 """Frames: what goes in comes out, and whatever else comes in is a counted error."""
 
+import contextlib
 import dataclasses
 
 import msgspec
@@ -93,10 +94,8 @@ def test_garbage_under_a_known_topic_is_never_fatal(topic, body):
 def test_damaged_frames_are_errors_or_valid_messages(at, bit, topic, cut):
     frame = bytearray(encode(BlocksReady(ring="mic", epoch=1 << 50, sequence=12345)))
     frame[at % len(frame)] ^= 1 << bit
-    try:
+    with contextlib.suppress(WireError):
         assert isinstance(decode(bytes(frame[: len(frame) - cut])), Message)
-    except WireError:
-        pass
 
 
 @pytest.mark.parametrize(
