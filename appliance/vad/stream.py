@@ -24,6 +24,7 @@ from appliance.messages import (
 )
 from appliance.vad import detector as detection
 from appliance.vad.detector import SpeechDetector
+from appliance.vad.edges import SEARCH_BLOCKS, refine_end
 from appliance.vad.engine import FRAME_SAMPLES, VoiceDetector
 
 _NS_PER_SAMPLE = BLOCK_NS // BLOCK_SAMPLES
@@ -62,6 +63,8 @@ class SpeechStream:
         self._lives: deque[_Life] = deque(maxlen=self.KEPT_LIVES)
         self._captured_ns: dict[int, int] = {}
         """Capture time by block count of the stream."""
+        self._levels_db: dict[int, float] = {}
+        """Level by block count of the stream."""
         self._frame = np.zeros(FRAME_SAMPLES, np.float32)
         self._filled = 0
         self._frame_begin = 0
@@ -72,7 +75,9 @@ class SpeechStream:
         for block in blocks:
             number = self._place(block)
             self._captured_ns[number] = block.captured_ns
-            self._captured_ns.pop(number - self.KEPT_BLOCKS, None)
+            self._levels_db[number] = detection.frame_level_db(block.samples)
+            for kept in (self._captured_ns, self._levels_db):
+                kept.pop(number - self.KEPT_BLOCKS, None)
             self._take(number * BLOCK_SAMPLES, block.samples, messages)
         return messages
 
@@ -126,7 +131,7 @@ class SpeechStream:
                     utterance_id=utterance_id,
                     spans=self._spans(event.start, event.audio_end),
                     speech_start_ns=start_ns,
-                    speech_end_ns=self._time_ns(event.end),
+                    speech_end_ns=self._speech_end_ns(event.start, event.end),
                 )
             case detection.SpeechResumed():
                 return SpeechResumed(
@@ -141,10 +146,21 @@ class SpeechStream:
                     utterance_id=utterance_id,
                     spans=self._spans(event.start, event.audio_end),
                     speech_start_ns=start_ns,
-                    speech_end_ns=self._time_ns(event.end),
+                    speech_end_ns=self._speech_end_ns(event.start, event.end),
                     decided_ns=self._time_ns(event.decided_at),
                     more_follows=event.reason == "split",
                 )
+
+    def _speech_end_ns(self, start: int, end: int) -> int:
+        """When the last bit of speech was captured, looked for around the detector's opinion."""
+        first, hint = start // BLOCK_SAMPLES, end // BLOCK_SAMPLES
+        newest = max(self._levels_db)
+        levels = [
+            self._levels_db.get(number, -120.0)
+            for number in range(first, min(newest, hint + SEARCH_BLOCKS) + 1)
+        ]
+        refined = first + refine_end(np.array(levels), hint - first)
+        return self._time_ns(refined * BLOCK_SAMPLES)
 
     def _utterance_id(self, start: int) -> str:
         """The same for everybody who finds this stretch: named after its first block."""
