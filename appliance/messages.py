@@ -163,6 +163,14 @@ class Generate(Message, frozen=True, kw_only=True):
     max_tokens: int
 
 
+class Prepare(Message, frozen=True, kw_only=True):
+    """Tells llm what the next question will follow, so that only the question is left to read."""
+
+    topic: ClassVar[str] = "llm.prepare"
+    session_id: str
+    messages: tuple[ChatMessage, ...]
+
+
 class ReplyChunk(Message, frozen=True, kw_only=True):
     """A clause or sentence of the answer, in order, while the rest is still being written."""
 
@@ -376,6 +384,6 @@ TOPICS: dict[str, TopicSpec] = {
         *_event("asr", Transcript),
         *_event("llm", ReplyChunk),
         *_event("tts", PlaybackStarted, PiecePlayed, PlaybackEnded),
-        *_event("conductor", Transcribe, Generate, Speak, Cancel, Floor, TurnRecord),
+        *_event("conductor", Transcribe, Prepare, Generate, Speak, Cancel, Floor, TurnRecord),
     ]
 }

@@ -31,6 +31,8 @@ class ProcessSpec:
     """Budget in percent of one core with the microphone open and nobody speaking."""
     memory_pss_mb: int
     """Budget with the default models."""
+    carries_audio: bool = False
+    """Somebody hears it when this process gets its processor late: it is scheduled first."""
     accepts_requests: bool = False
     """Binds a second socket for requests of the command line and the panel."""
 
@@ -40,6 +42,7 @@ PROCESSES: dict[str, ProcessSpec] = {
     for spec in (
         ProcessSpec(
             name="capture",
+            carries_audio=True,
             module="appliance.capture.main",
             purpose="microphone to mic ring",
             writes_rings=("mic",),
@@ -50,6 +53,7 @@ PROCESSES: dict[str, ProcessSpec] = {
         ),
         ProcessSpec(
             name="vad",
+            carries_audio=True,
             module="appliance.vad.main",
             purpose="finds speech in the mic ring",
             reads_rings=("mic",),
@@ -74,6 +78,7 @@ PROCESSES: dict[str, ProcessSpec] = {
         ),
         ProcessSpec(
             name="tts",
+            carries_audio=True,
             module="appliance.tts.main",
             purpose="answer to speech, and its playback",
             writes_rings=("speaker",),
@@ -82,6 +87,7 @@ PROCESSES: dict[str, ProcessSpec] = {
         ),
         ProcessSpec(
             name="conductor",
+            carries_audio=True,
             module="appliance.conductor.main",
             purpose="who has the floor",
             cpu_idle_percent=0.7,

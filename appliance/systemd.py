@@ -10,6 +10,7 @@ from pathlib import Path
 
 from appliance.config import ENV_RUNTIME_DIR, PROJECT_ROOT
 from appliance.ipc.process import EXIT_CONFIG
+from appliance.ipc.scheduling import RAISED_NICE
 from appliance.processes import PROCESSES, ProcessSpec
 
 UNITS_DIR = PROJECT_ROOT / "systemd"
@@ -38,6 +39,7 @@ def render_unit(spec: ProcessSpec) -> str:
     ``Type=notify``: up when the process says so. The watchdog ends a process that falls silent
     with SIGABRT, on which it writes its stacks to the journal.
     """
+    nice = f"Nice={RAISED_NICE}\n" if spec.carries_audio else ""
     instance = " %i" if spec.instances > 1 else ""
     return f"""{_HEAD}[Unit]
 Description=Voice appliance: {spec.name} ({spec.purpose})
@@ -56,7 +58,7 @@ Environment={ENV_RUNTIME_DIR}=/run/voice-appliance PYTHONUNBUFFERED=1
 RuntimeDirectory=voice-appliance
 RuntimeDirectoryMode=0700
 RuntimeDirectoryPreserve=yes
-TimeoutStartSec={spec.start_timeout_ms / 1000:g}
+{nice}TimeoutStartSec={spec.start_timeout_ms / 1000:g}
 WatchdogSec={spec.deadline_ms / 1000:g}
 WatchdogSignal=SIGABRT
 TimeoutStopSec=2

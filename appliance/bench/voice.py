@@ -97,7 +97,8 @@ def run(*, kind: Kind, count: int, llm: str, seed: int) -> dict[str, object]:
         figures[f"{stage}_p50_ms"] = float(np.percentile(values, 50))
     return report(
         {name: round(value, 1) for name, value in figures.items()},
-        command=f"appliance bench voice --kind {kind} --count {count} --llm {llm} --seed {seed} --json",
+        command=f"appliance bench voice --kind {kind} --count {count} --llm {llm} "
+        f"--seed {seed} --json",
         seed=seed,
         before=before,
     )

@@ -29,6 +29,7 @@ from appliance.messages import (
     PiecePlayed,
     PlaybackEnded,
     PlaybackStarted,
+    Prepare,
     ReplyChunk,
     Span,
     Speak,
@@ -232,6 +233,7 @@ class TurnTaker:
             return None
         if turn is None:
             turn = self._begin("speech", event.speech_start_ns)
+            self._out.append(Prepare(session_id=self._session_id, messages=self._conversation()))
         elif self._state == "thinking" and not self._knows(turn, event):
             self._reopen(turn)
         turn.waiting_since_ns = self._now_ns
@@ -370,14 +372,14 @@ class TurnTaker:
         turn.generate = Generate(
             session_id=self._session_id,
             request_id=next(self._ids),
-            messages=(
-                ChatMessage("system", self._settings.system_prompt),
-                *self._history,
-                ChatMessage("user", text),
-            ),
+            messages=(*self._conversation(), ChatMessage("user", text)),
             max_tokens=self._settings.max_tokens,
         )
         self._out.append(turn.generate)
+
+    def _conversation(self) -> tuple[ChatMessage, ...]:
+        """What llm is told before the question."""
+        return ChatMessage("system", self._settings.system_prompt), *self._history
 
     def _on_reply(self, chunk: ReplyChunk) -> None:
         turn = self._turn

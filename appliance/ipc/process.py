@@ -30,8 +30,6 @@ EXIT_CONFIG = 78
 ENV_SUPERVISOR_PID = "APPLIANCE_SUPERVISOR_PID"
 ENV_RESTARTS = "APPLIANCE_RESTARTS"
 STACK_DUMP_SIGNAL = signal.SIGUSR1
-PROMPT = ("capture", "vad", "tts", "conductor")
-"""Must run at once when audio or an event wakes them; asr and llm are what they compete with."""
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +60,7 @@ def run(name: str, instance: int = 0) -> int:
             f"stop that appliance first, or set another runtime folder in "
             f"{configuration.ENV_RUNTIME_DIR}."
         )
-    if name in PROMPT:
+    if spec.carries_audio:
         run_promptly()
     module = importlib.import_module(spec.module)
     bus = Bus(

@@ -29,6 +29,7 @@ from appliance.llm.engine import (
     LlmError,
     PromptTooLongError,
 )
+from appliance.llm.lookup import draft
 from appliance.llm.prompt import trim_history
 from appliance.messages import ChatMessage
 
@@ -42,6 +43,9 @@ _CANCEL_CHECK_NS = 2_000_000
 
 _ABORTED = 2
 """Return value of llama_decode when the abort callback stopped it (llama.h)."""
+
+_WORDY_BYTES = 4
+"""A token at least so long says enough to be looked up in the question on its own."""
 
 _REPEAT_PENALTY = 1.05
 _REPEAT_WINDOW = 64
@@ -154,17 +158,23 @@ class LlamaCppEngine:
         generated = 0
         first_ns = 0
         finish: Finish = "length"
+        question = self._tokens(messages[-1].text.strip(), special=False)
+        wordy = frozenset(t for t in question if len(self._piece(t).strip()) >= _WORDY_BYTES)
+        answer: list[int] = []
+        guessed: list[int] = []
+        checked = -1  # index of the logits that the next token is sampled from
         while generated < max_tokens:
             if self._abort or cancelled():
                 finish = "cancelled"
                 break
-            token = lib.llama_sampler_sample(self._sampler, self._context, -1)
+            token = lib.llama_sampler_sample(self._sampler, self._context, checked)
             now_ns = time.monotonic_ns()
             first_ns = first_ns or now_ns
             if lib.llama_vocab_is_eog(self._vocab, token):
                 finish = "stop"
                 break
             generated += 1
+            answer.append(token)
             self._stats = replace(
                 self._stats,
                 generated_tokens=generated,
@@ -173,8 +183,18 @@ class LlamaCppEngine:
             )
             if piece := decoder.decode(self._piece(token)):
                 yield piece
+            if guessed and guessed[0] == token:
+                del guessed[0]
+                checked += 1
+                continue
+            self._forget(len(guessed))
+            guessed = draft(answer, question, wordy) if generated < max_tokens else []
             if generated < max_tokens:
-                self._decode([token], cancelled)
+                self._decode([token, *guessed], cancelled, all_logits=True)
+                checked = 0
+                if self._abort:
+                    guessed = []  # nothing of it was evaluated
+        self._forget(len(guessed))
         self._stats = replace(self._stats, finish=finish)
 
     def close(self) -> None:
@@ -217,12 +237,27 @@ class LlamaCppEngine:
                 break
         return cached
 
-    def _decode(self, tokens: list[int], cancelled: Callable[[], bool]) -> None:
-        """Evaluate one batch after what the context holds; on cancellation it is left as it was."""
-        batch = (lib.llama_token * len(tokens))(*tokens)
+    def _forget(self, count: int) -> None:
+        """Take back the last tokens that were evaluated: they were guessed wrong."""
+        if count:
+            del self._evaluated[-count:]
+            lib.llama_memory_seq_rm(self._memory, 0, len(self._evaluated), -1)
+
+    def _decode(
+        self, tokens: list[int], cancelled: Callable[[], bool], *, all_logits: bool = False
+    ) -> None:
+        """Evaluate one batch after what the context holds; on cancellation it is left as it was.
+
+        Logits are kept of the last token, or of each.
+        """
+        array = (lib.llama_token * len(tokens))(*tokens)
+        batch = lib.llama_batch_get_one(array, len(tokens))
+        if all_logits:
+            wanted = (ctypes.c_int8 * len(tokens))(*[1] * len(tokens))
+            batch.logits = wanted
         self._cancelled = cancelled
         self._abort = False
-        status = lib.llama_decode(self._context, lib.llama_batch_get_one(batch, len(tokens)))
+        status = lib.llama_decode(self._context, batch)
         if status == 0:
             self._evaluated += tokens
             self._abort = False  # asked to stop after the last operation: the work is done

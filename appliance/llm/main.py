@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 
 from appliance.config import Config
 from appliance.errors import ApplianceError
@@ -12,12 +13,12 @@ from appliance.ipc.worker import Cancelled, Emit, Worker
 from appliance.llm.engine import LlmEngine, create_llm_engine
 from appliance.llm.prompt import DEFAULT_SYSTEM_PROMPT
 from appliance.llm.sentences import SentenceSplitter, speakable
-from appliance.messages import Cancel, ChatMessage, Generate, ReplyChunk
+from appliance.messages import Cancel, ChatMessage, Generate, Prepare, ReplyChunk
 from appliance.models.store import ensure_model
 
 logger = logging.getLogger(__name__)
 
-TOPICS = (Generate.topic, Cancel.topic)
+TOPICS = (Prepare.topic, Generate.topic, Cancel.topic)
 
 
 def main(config: Config, bus: Bus) -> None:
@@ -34,11 +35,16 @@ def main(config: Config, bus: Bus) -> None:
         n_threads_batch=config.llm.threads,
     )
     system_prompt = config.llm.system_prompt or DEFAULT_SYSTEM_PROMPT
-    engine.warm([ChatMessage("system", system_prompt)])
+    engine.warm(before_question([ChatMessage("system", system_prompt)]))
     service = _Service(bus, engine, bound_ms=config.conductor.llm_timeout_ms)
     bus.ready(detail=config.llm.model)
     while bus.running:
         service.step()
+
+
+def before_question(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """The messages with the opening of a question, which every question then has in common."""
+    return [*messages, ChatMessage("user", "")]
 
 
 class _Service:
@@ -54,6 +60,13 @@ class _Service:
         match self._bus.receive():
             case Generate() as request:
                 self._take(request)
+            case Prepare(messages=messages) if not self._worker.busy_ms():
+                self._worker.submit(
+                    "prepare",
+                    lambda _emit, _cancelled: self._engine.warm(before_question(messages)),
+                    bound_ms=self._bound_ms,
+                    on_error=lambda _: None,
+                )
             case Cancel(id="*"):
                 self._worker.cancel_all()
             case Cancel(id=request_id):

@@ -43,8 +43,9 @@ _STARTERS = _words(
 """Words that show, after an initial or "U.S.", that a new sentence began."""
 
 _PHRASE_STARTERS = frozenset(
-    "and but or so because that which who where when while if although as after before since until "
-    "than with without for from in into on at by to about through during between".split()
+    {"and", "but", "or", "so", "because", "that", "which", "who", "where", "when", "while", "if"}
+    | {"although", "as", "after", "before", "since", "until", "than", "with", "without", "for"}
+    | {"from", "in", "into", "on", "at", "by", "to", "about", "through", "during", "between"}
 )
 """Words before which a speaker may take breath."""
 

@@ -22,7 +22,6 @@ from appliance.bench.recordings import recording
 from appliance.bench.rig import Rig
 from appliance.client import ApplianceClient
 from appliance.loopback.outside import LOUDSPEAKER_SINK, Recorder, play_into_microphone
-from appliance.messages import TurnRecord
 from appliance.models.store import ensure_model
 from appliance.processes import PROCESSES
 
