@@ -102,7 +102,7 @@ class _Service:
 
         def generate(emit: Emit, cancelled: Cancelled) -> None:
             nonlocal first_token_ns
-            splitter = SentenceSplitter()
+            splitter = SentenceSplitter(pieces_are_tokens=True)
             for piece in self._engine.generate(
                 request.messages, max_tokens=request.max_tokens, cancelled=cancelled
             ):

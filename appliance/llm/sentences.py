@@ -61,22 +61,31 @@ class SentenceSplitter:
             0 waits for the whole sentence. A CJK character counts as half a word.
         first_phrase_words: words after which the first chunk may end before a conjunction or a
             preposition, without any mark; 0 never does.
+        pieces_are_tokens: a piece that ends with a full stop after a word ends a sentence at once,
+            without waiting for what follows: a model has one token for ".com" and for '."'.
         max_chars: length at which a sentence that does not end is cut, at a clause mark or a space.
     """
 
     def __init__(
-        self, *, first_clause_words: int = 3, first_phrase_words: int = 6, max_chars: int = 240
+        self,
+        *,
+        first_clause_words: int = 3,
+        first_phrase_words: int = 6,
+        max_chars: int = 240,
+        pieces_are_tokens: bool = False,
     ) -> None:
         self._first_clause_words = first_clause_words
         self._first_phrase_words = first_phrase_words
         self._max_chars = max_chars
+        self._pieces_are_tokens = pieces_are_tokens
         self._text = ""
         self._is_first = True
 
     def push(self, piece: str) -> list[str]:
         """Add text; returns the chunks that are now certain, stripped, in order."""
         self._text += piece
-        return self._take(final=False)
+        ends = self._pieces_are_tokens and _ends_with_a_word_and_a_stop(self._text)
+        return self._take(final=ends)
 
     def flush(self) -> list[str]:
         """End the text; returns what is left. The splitter then starts afresh."""
@@ -127,6 +136,11 @@ def _next_cut(text: str, clause_words: int, max_chars: int, *, final: bool) -> i
     if len(text) > max_chars:
         return clause_cut or text.rfind(" ", 1, max_chars) + 1 or max_chars
     return len(text) if final else None
+
+
+def _ends_with_a_word_and_a_stop(text: str) -> bool:
+    match = re.search(r"([a-z]{3,})[.!?]$", text)
+    return match is not None and match[1] not in _TITLES | _BEFORE_NUMBER
 
 
 def _phrase_cut(text: str, words: int) -> int | None:

@@ -105,8 +105,19 @@ def test_chunks_are_given_as_soon_as_they_are_certain():
     assert splitter.push("One two three, four.") == ["One two three,"]
 
 
+def test_a_token_that_ends_a_sentence_need_not_be_waited_for():
+    splitter = SentenceSplitter(pieces_are_tokens=True)
+    assert splitter.push("The capital is Rome") == []
+    assert splitter.push(".") == ["The capital is Rome."]
+    assert splitter.push(" It lies on the") == []
+    assert splitter.push(" Tiber.") == ["It lies on the Tiber."]
+    for text in ("Ask Dr.", "It costs 3.", "In the U.S.", "See fig."):
+        assert SentenceSplitter(pieces_are_tokens=True).push(text) == [], "more may follow"
+
+
 WORDS = """
-Rome is the capital and to of Dr. U.S. e.g. No. 5 3.14 p.m. It I J. The the , ; : . ! ? … ... " ' ) ( ** - 1.
+Rome is the capital and to of Dr. U.S. e.g. No. 5 3.14 p.m. It I J. The the , ; : . ! ? … ... " ' )
+( ** - 1.
 你好 。 ！ ， www.a.com word verylongwordindeed
 """
 PARTS = st.sampled_from([*WORDS.split(), " ", "  ", "\n"])
