@@ -355,7 +355,8 @@ def ring_topic(ring: str) -> str:
     return f"ring.{ring}"
 
 
-BLOCK_RATE_HZ = 100.0
+ANNOUNCEMENT_RATE_HZ = 50.0
+"""Two blocks of 10 ms at a time."""
 
 TOPICS: dict[str, TopicSpec] = {
     spec.topic: spec
@@ -366,7 +367,7 @@ TOPICS: dict[str, TopicSpec] = {
                 message=BlocksReady,
                 publisher=writer,
                 # the speaker ring carries blocks only while something is played
-                rate_hz=BLOCK_RATE_HZ if ring == "mic" else None,
+                rate_hz=ANNOUNCEMENT_RATE_HZ if ring == "mic" else None,
             )
             for ring, writer in RING_WRITERS.items()
         ),

@@ -50,6 +50,8 @@ class Microphone:
         channels: number of channels wanted, the first ones of the device.
         rate_hz: device rate, or None for the best one (see `choose_rate`).
         block_ms: length of a device buffer.
+        wake_blocks: buffers that are waited for before the owner is woken: each wake-up costs it,
+            and whoever reads the ring, more than the audio does.
         queue_ms: audio kept when the owner does not read; the oldest is dropped beyond it.
     """
 
@@ -57,12 +59,15 @@ class Microphone:
         self,
         selector: str = "auto",
         channels: int = 1,
+        *,
         rate_hz: int | None = None,
         block_ms: int = BLOCK_MS,
+        wake_blocks: int = 1,
         queue_ms: int = 2000,
     ) -> None:
         self.statistics = MicrophoneStatistics()
         self._channels = channels
+        self._wake_blocks = wake_blocks
         self._limit = max(1, queue_ms // block_ms)
         self._queue: deque[tuple[bytes, int, int, bool]] = deque()
         self._frame = 0
@@ -124,7 +129,8 @@ class Microphone:
         lost = bool(status & pyaudio.paInputOverflow)
         self._queue.append((data, self._frame, now_ns - round(age_s * 1e9), lost))
         self._frame += frames
-        os.eventfd_write(self._event, 1)
+        if len(self._queue) >= self._wake_blocks:
+            os.eventfd_write(self._event, 1)
 
     def read(self) -> list[Capture]:
         """Everything captured since the last call, oldest first; does not wait.

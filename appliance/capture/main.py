@@ -30,11 +30,17 @@ TOPICS: tuple[str, ...] = ()
 _LEVEL_BLOCKS = 50
 """The level in the heartbeat is the mean of this many blocks."""
 _RETRY_MS = 50
+_WAKE_BLOCKS = 2
+"""Blocks are announced two at a time: at 10 ms later at most, half the wake-ups of all readers."""
 
 
 def main(config: Config, bus: Bus) -> None:
     """Run until the bus says stop."""
-    microphone = Microphone(config.audio.input_device, channels=config.audio.input_channels)
+    microphone = Microphone(
+        config.audio.input_device,
+        channels=config.audio.input_channels,
+        wake_blocks=_WAKE_BLOCKS,
+    )
     try:
         _prepare(microphone)
         if not _wait_for_lock(bus):
@@ -132,11 +138,14 @@ class _Capture:
             self._bus.ready("degraded", str(error))
             self._gap_reason = "the microphone was lost"
             return
+        before = self._writer.sequence
         for capture in captures:
             if self._framer is None:
                 self._framer = BlockFramer(self._microphone.rate_hz)
             for captured_ns, block in self._framer.push(capture.frames, capture.first_sample_ns):
                 self._write(block, captured_ns)
+        if self._writer.sequence > before:
+            self._bus.publish(self._writer.announcement())
 
     def _write(self, block: Samples, captured_ns: int) -> None:
         if self._gap_reason:
@@ -144,7 +153,7 @@ class _Capture:
                 self._report_gap(captured_ns - self._heard_until_ns - BLOCK_NS)
             self._gap_reason = ""
         block = self._injector.replace(block)
-        self._bus.publish(self._writer.write(block, captured_ns))
+        self._writer.write(block, captured_ns)
         report = self._injector.note(self._writer.epoch, self._writer.sequence)
         if report:
             self._bus.reply(*report)

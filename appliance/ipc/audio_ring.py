@@ -134,7 +134,11 @@ class RingWriter:
         buffer[at : at + _SLOT_HEADER.size] = header
         _CRC.pack_into(buffer, at + _SLOT_HEADER.size, zlib.crc32(payload, zlib.crc32(header)))
         self.sequence = sequence
-        return BlocksReady(ring=self.format.name, epoch=self.epoch, sequence=sequence)
+        return self.announcement()
+
+    def announcement(self) -> BlocksReady:
+        """What to publish: all blocks so far can be read."""
+        return BlocksReady(ring=self.format.name, epoch=self.epoch, sequence=self.sequence)
 
     def close(self) -> None:
         """Take the segment's name away and let go of the memory."""

@@ -31,6 +31,8 @@ from appliance.messages import (
 )
 from appliance.processes import HEARTBEAT_INTERVAL_MS, PROCESSES
 
+_NEWS_INTERVAL_MS, _NEWS_NS = 50, 1_000_000_000
+"""A new state is repeated more often for a second: a subscriber may still be reconnecting."""
 _NUL = b"\0"
 _VERSION = bytes([SCHEMA_VERSION])
 _RECONNECT_MS = 10
@@ -178,7 +180,8 @@ class Bus:
         self._poller: zmq.Poller | None = None
         if self._requests:
             self._use_poller()
-        self._next_beat_ns = 0
+        self._next_beat_ns = self._news_until_ns = 0
+        self._beat_ms = HEARTBEAT_INTERVAL_MS
         self._notify = _SystemdNotifier()
 
     def _use_poller(self) -> zmq.Poller:
@@ -209,7 +212,7 @@ class Bus:
         now_ns = time.monotonic_ns()
         if now_ns >= self._next_beat_ns and not self.hung():
             self.beat()
-        timeout_ms = min(timeout_ms, HEARTBEAT_INTERVAL_MS)
+        timeout_ms = min(timeout_ms, self._beat_ms)
         if self._poller is None:
             return self._subscription.receive(timeout_ms)
         message = self._subscription.receive(0)
@@ -245,6 +248,7 @@ class Bus:
     def ready(self, state: ProcessState = "ready", detail: str = "") -> None:
         """Say in what state the process is, at once."""
         self.state, self.detail = state, detail
+        self._news_until_ns = time.monotonic_ns() + _NEWS_NS
         self.beat()
         if state != "starting":
             self._notify.send("READY=1")
@@ -252,7 +256,8 @@ class Bus:
     def beat(self) -> None:
         """Send the heartbeat now."""
         now_ns = time.monotonic_ns()
-        self._next_beat_ns = now_ns + HEARTBEAT_INTERVAL_MS * 1_000_000
+        self._beat_ms = _NEWS_INTERVAL_MS if now_ns < self._news_until_ns else HEARTBEAT_INTERVAL_MS
+        self._next_beat_ns = now_ns + self._beat_ms * 1_000_000
         self.publish(
             Heartbeat(
                 process=self.process,
