@@ -17,6 +17,7 @@ from appliance.messages import (
     Accepted,
     AskText,
     Floor,
+    FloorState,
     Message,
     PiecePlayed,
     PlaybackEnded,
@@ -29,6 +30,7 @@ from appliance.messages import (
     SpeechPaused,
     SpeechResumed,
     SpeechStarted,
+    Transcribe,
     Transcript,
     TurnRecord,
     heartbeat_topic,
@@ -54,12 +56,14 @@ TOPICS = (
     *(heartbeat_topic(name) for name in SERVANTS),
 )
 TICK_MS = 250
+LISTENING_GRACE_MS = 300
 CHECKPOINT_MAX_AGE_NS = 10_000_000_000
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
     """The turn that is owed an answer: names of audio, no audio and no words."""
 
+    state: FloorState
     spans: tuple[Span, ...]
     saved_ns: int
 
@@ -70,26 +74,25 @@ class CheckpointFile:
     def __init__(self, runtime_dir: Path) -> None:
         self._path = runtime_dir / "conductor.checkpoint"
 
-    def save(self, spans: tuple[Span, ...]) -> None:
+    def save(self, state: FloorState, spans: tuple[Span, ...]) -> None:
         """Write what is owed, or remove the file when nothing is."""
         if not spans:
             self._path.unlink(missing_ok=True)
             return
         temporary = self._path.with_suffix(".new")
-        temporary.write_bytes(
-            msgspec.msgpack.encode(Checkpoint(spans=spans, saved_ns=time.monotonic_ns()))
-        )
+        checkpoint = Checkpoint(state=state, spans=spans, saved_ns=time.monotonic_ns())
+        temporary.write_bytes(msgspec.msgpack.encode(checkpoint))
         temporary.replace(self._path)
 
-    def take(self) -> tuple[Span, ...]:
-        """What a predecessor owed a moment ago; empty otherwise. Removes the file."""
+    def take(self) -> Checkpoint | None:
+        """What a predecessor owed a moment ago; None otherwise. Removes the file."""
         try:
             checkpoint = msgspec.msgpack.decode(self._path.read_bytes(), type=Checkpoint)
         except (OSError, msgspec.DecodeError):
-            return ()
+            return None
         self._path.unlink(missing_ok=True)
         age_ns = time.monotonic_ns() - checkpoint.saved_ns
-        return checkpoint.spans if 0 <= age_ns < CHECKPOINT_MAX_AGE_NS else ()
+        return checkpoint if 0 <= age_ns < CHECKPOINT_MAX_AGE_NS else None
 
 
 def main(config: Config, bus: Bus) -> None:
@@ -111,25 +114,32 @@ def main(config: Config, bus: Bus) -> None:
     checkpoint = CheckpointFile(bus.runtime_dir)
 
     def publish(messages: list[Message]) -> None:
+        if any(isinstance(message, Floor | Transcribe) for message in messages):
+            checkpoint.save(taker.state, taker.open_spans())  # first: we may die while publishing
         for message in messages:
             bus.publish(message)
-            if isinstance(message, Floor):
-                owed = message.state in ("thinking", "speaking")
-                checkpoint.save(taker.open_spans() if owed else ())
-            elif isinstance(message, TurnRecord):
+            if isinstance(message, TurnRecord):
                 _log(message, words=config.logging.words)
 
     bus.ready()
     owed = checkpoint.take()
-    if owed:
-        logger.warning("taking up the turn that my predecessor left unanswered")
-        publish(taker.recover(owed, time.monotonic_ns()))
+    # A turn that was still being listened to goes on by itself, unless vad told of its end while
+    # nobody listened.
+    recover_at_ns = time.monotonic_ns()
+    if owed and owed.state == "listening":
+        recover_at_ns += (config.vad.fallback_ms + LISTENING_GRACE_MS) * 1_000_000
     while bus.running:
         message = bus.receive(TICK_MS)
         now_ns = time.monotonic_ns()
         if message is not None:
             publish(taker.step(message, now_ns))
         publish(taker.tick(now_ns))
+        if owed and taker.state != "idle":
+            owed = None
+        elif owed and now_ns >= recover_at_ns:
+            logger.warning("taking up the turn that my predecessor left unanswered")
+            publish(taker.recover(owed.spans, now_ns))
+            owed = None
         for client, request in bus.requests():
             match request:
                 case AskText(text=text):
@@ -146,7 +156,7 @@ def main(config: Config, bus: Bus) -> None:
                 else Refused(reason=f"busy {taker.state}; try again in a moment"),
             )
             publish(messages)
-    checkpoint.save(())
+    checkpoint.save("idle", ())
 
 
 def _log(record: TurnRecord, *, words: bool) -> None:

@@ -33,6 +33,8 @@ from appliance.processes import HEARTBEAT_INTERVAL_MS, PROCESSES
 
 _NEWS_INTERVAL_MS, _NEWS_NS = 50, 1_000_000_000
 """A new state is repeated more often for a second: a subscriber may still be reconnecting."""
+_SETTLE_MS = 250
+"""Longer than the longest pause between two attempts of a subscriber to reconnect."""
 _NUL = b"\0"
 _VERSION = bytes([SCHEMA_VERSION])
 _RECONNECT_MS = 10
@@ -169,6 +171,7 @@ class Bus:
         self._publisher.setsockopt(zmq.LINGER, 100)
         self._publisher.setsockopt(zmq.SNDHWM, _HIGH_WATER_MARK)
         self._publisher.bind(publisher_endpoint(runtime_dir, process, instance))
+        self._settled_ns = time.monotonic_ns() + _SETTLE_MS * 1_000_000
         self._subscription = Subscription(self._context, runtime_dir, topics)
         self._requests: zmq.Socket[bytes] | None = None
         self._pending: deque[tuple[bytes, Request]] = deque()
@@ -246,7 +249,13 @@ class Bus:
         self._requests.send_multipart([client, _encoder.encode(message)])
 
     def ready(self, state: ProcessState = "ready", detail: str = "") -> None:
-        """Say in what state the process is, at once."""
+        """Say in what state the process is, at once.
+
+        After a restart the first to work waits until its predecessor's subscribers have found it:
+        what is published before that, nobody hears.
+        """
+        if state in ("ready", "degraded"):
+            time.sleep(max(0, self._settled_ns - time.monotonic_ns()) / 1e9)
         self.state, self.detail = state, detail
         self._news_until_ns = time.monotonic_ns() + _NEWS_NS
         self.beat()

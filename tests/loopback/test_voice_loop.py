@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from appliance.asr.engine import create_engine
 from appliance.asr.transcriber import Transcriber
 from appliance.audio.files import read_speech, write_wav
 from appliance.bench.recordings import recording
-from appliance.bench.rig import Rig
+from appliance.bench.rig import Rig, private_appliance
 from appliance.client import ApplianceClient
 from appliance.loopback.outside import LOUDSPEAKER_SINK, Recorder, play_into_microphone
 from appliance.models.store import ensure_model
@@ -43,6 +44,13 @@ def cli(rig: Rig, *arguments: str, timeout_s: float = 60) -> subprocess.Complete
         timeout=timeout_s,
         check=False,
     )
+
+
+@pytest.fixture(scope="module")
+def rig() -> Iterator[Rig]:
+    """A running appliance on virtual devices, with the small language model."""
+    with private_appliance({"APPLIANCE_LLM__MODEL": "qwen2.5-coder-0.5b"}) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
