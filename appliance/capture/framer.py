@@ -25,6 +25,8 @@ class BlockFramer:
             Blocks of shape (160,), each with the time its first sample was at the microphone.
         """
         mono = frames[:, 0] if frames.shape[1] == 1 else frames.mean(axis=1, dtype=np.float32)
+        if not np.isfinite(mono).all():  # one such sample would deafen vad's network for ever
+            mono = np.nan_to_num(mono, nan=0.0, posinf=0.0, neginf=0.0)
         resampled = self._resampler.push(mono)
         end_ns = (
             first_sample_ns

@@ -13,6 +13,8 @@ from appliance.messages import InjectAudio, InjectProgress, Span
 QUEUE_LIMIT_SAMPLES = 10 * RATE_HZ
 """A client that ignores its credit is cut off beyond this."""
 _REPORT_SAMPLES = RATE_HZ // 10
+PATIENCE_BLOCKS = 200
+"""How long a client may owe its next piece: one that has died must not close the ear for ever."""
 
 
 @dataclass
@@ -22,41 +24,48 @@ class _Client:
     queued: int = 0
     consumed: int = 0
     reported: int = 0
+    starved: int = 0
+    """Blocks in a row for which there was nothing to hear."""
     last: bool = False
     span: Span | None = None
 
 
 class Injector:
-    """One client at a time speaks; the next one waits until its predecessor has ended."""
+    """One client at a time speaks; whoever comes while it does is refused."""
 
     def __init__(self) -> None:
-        self._clients: deque[_Client] = deque()
+        self._client: _Client | None = None
 
-    def accept(self, client_id: bytes, request: InjectAudio) -> bool:
-        """Queue a client's audio. Returns False when it is not valid or there is too much of it."""
+    def accept(self, client_id: bytes, request: InjectAudio) -> str:
+        """Queue a client's audio. Returns why it is refused, empty when it is not."""
+        client = self._client or _Client(client_id)
+        if client.id != client_id:
+            return "another recording is being heard"
         if len(request.samples) % 4:
-            return False
+            return "not audio"
         samples = np.frombuffer(request.samples, np.float32)
-        client = next((c for c in self._clients if c.id == client_id), None)
-        if client is None:
-            client = _Client(client_id)
-            self._clients.append(client)
         if client.queued + len(samples) > QUEUE_LIMIT_SAMPLES or not np.isfinite(samples).all():
-            self._clients.remove(client)
-            return False
+            self._client = None
+            return "not audio, or more than the credit"
         if len(samples):
-            client.queue.append(samples)
+            client.queue.append(np.clip(samples, -1.0, 1.0))
             client.queued += len(samples)
         client.last = client.last or request.last
-        return True
+        self._client = client
+        return ""
 
     def replace(self, block: Samples) -> Samples:
         """The block to hear instead of the microphone's; the same one when nobody injects."""
-        if not self._clients:
+        client = self._client
+        if client is None:
             return block
-        client = self._clients[0]
         if client.queued < BLOCK_SAMPLES and not client.last:
+            client.starved += 1
+            if client.starved > PATIENCE_BLOCKS:
+                self._client = None
+                return block
             return np.zeros_like(block)  # its next piece is on the way: neither gap nor room noise
+        client.starved = 0
         out = np.zeros(BLOCK_SAMPLES, np.float32)
         filled = 0
         while filled < BLOCK_SAMPLES and client.queue:
@@ -74,10 +83,8 @@ class Injector:
 
     def note(self, epoch: int, sequence: int) -> tuple[bytes, InjectProgress] | None:
         """Note the block's name after it was written; returns a report when one is due."""
-        if not self._clients:
-            return None
-        client = self._clients[0]
-        if client.consumed == 0:
+        client = self._client
+        if client is None or (client.consumed == 0 and not client.last):
             return None
         first = client.span.first if client.span and client.span.epoch == epoch else sequence
         client.span = Span(epoch, first, sequence)
@@ -86,7 +93,7 @@ class Injector:
             return None
         client.reported = client.consumed
         if finished:
-            self._clients.popleft()
+            self._client = None
         return client.id, InjectProgress(
             consumed=client.consumed, finished=finished, span=client.span
         )

@@ -189,5 +189,5 @@ class _Capture:
                 self._bus.reply(client, Refused(reason="capture does not take this request"))
             elif not self._microphone.is_open:
                 self._bus.reply(client, Refused(reason="the microphone is not open"))
-            elif not self._injector.accept(client, request):
-                self._bus.reply(client, Refused(reason="not audio, or more than the credit"))
+            elif reason := self._injector.accept(client, request):
+                self._bus.reply(client, Refused(reason=reason))
