@@ -56,6 +56,8 @@ TOPICS = (
     *(heartbeat_topic(name) for name in SERVANTS),
 )
 TICK_MS = 250
+LONGEST_TEXT = 4_000
+"""Characters of a request: some minutes of speech, and more than llm can read."""
 LISTENING_GRACE_MS = 300
 CHECKPOINT_MAX_AGE_NS = 10_000_000_000
 
@@ -76,13 +78,16 @@ class CheckpointFile:
 
     def save(self, state: FloorState, spans: tuple[Span, ...]) -> None:
         """Write what is owed, or remove the file when nothing is."""
-        if not spans:
-            self._path.unlink(missing_ok=True)
-            return
         temporary = self._path.with_suffix(".new")
         checkpoint = Checkpoint(state=state, spans=spans, saved_ns=time.monotonic_ns())
-        temporary.write_bytes(msgspec.msgpack.encode(checkpoint))
-        temporary.replace(self._path)
+        try:
+            if not spans:
+                self._path.unlink(missing_ok=True)
+                return
+            temporary.write_bytes(msgspec.msgpack.encode(checkpoint))
+            temporary.replace(self._path)
+        except OSError as error:  # a full disk must not end the conversation
+            logger.warning("a restart now would lose this turn: %s", error)
 
     def take(self) -> Checkpoint | None:
         """What a predecessor owed a moment ago; None otherwise. Removes the file."""
@@ -142,6 +147,10 @@ def main(config: Config, bus: Bus) -> None:
             owed = None
         for client, request in bus.requests():
             match request:
+                case AskText(text=text) | SayText(text=text) if len(text) > LONGEST_TEXT:
+                    reason = f"{len(text)} characters are too many; {LONGEST_TEXT} at a time"
+                    bus.reply(client, Refused(reason=reason))
+                    continue
                 case AskText(text=text):
                     turn_id, messages = taker.ask(text, now_ns)
                 case SayText(text=text):

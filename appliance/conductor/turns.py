@@ -18,6 +18,7 @@ from typing import ClassVar, Literal
 
 from appliance.conductor import phrases
 from appliance.conductor.ledger import Ledger
+from appliance.llm.sentences import SentenceSplitter
 from appliance.messages import (
     Cancel,
     ChatMessage,
@@ -48,6 +49,9 @@ Source = Literal["speech", "text", "say"]
 
 LISTENING_BOUND_MS = 40_000
 """Longest wait for the next word from vad within a turn: more than its longest segment."""
+
+MOST_RETRIES = 2
+"""Lives of one process that a turn may cost: a request that kills whoever takes it must end."""
 
 SERVANTS = ("asr", "llm", "tts")
 """The processes that owe the conductor answers."""
@@ -104,6 +108,8 @@ class _Turn:
     waiting_since_ns: int = 0
     """Since when the stage in hand has owed something."""
     marks: list[str] = field(default_factory=list)
+    successors: dict[str, set[int]] = field(default_factory=dict)
+    """Lives of each process that began while the process owed this turn something."""
 
     def mark(self, what: str) -> None:
         if what not in self.marks:
@@ -180,7 +186,11 @@ class TurnTaker:
         def speak(turn: _Turn) -> None:
             turn.reply_complete = True
             self._enter("thinking")
-            self._speak(turn, text, last=True)
+            splitter = SentenceSplitter(first_clause_words=0, first_phrase_words=0)
+            sentences = [*splitter.push(text), *splitter.flush()] or [text]
+            for sentence in sentences[:-1]:
+                self._speak(turn, sentence, last=False)
+            self._speak(turn, sentences[-1], last=True)
 
         return self._begin_text("say", now_ns, speak)
 
@@ -452,11 +462,15 @@ class TurnTaker:
             turn.mark("tts_failed")
         before = [piece.text for piece in turn.pieces[: turn.resumed_at]]
         played = " ".join(" ".join([*before, message.played_text]).split())
+        outcome: Outcome = "interrupted" if message.interrupted else "answered"
+        self._finish(turn, "lost" if message.error and not played else outcome, played)
+
+    def _finish(self, turn: _Turn, outcome: Outcome, played: str) -> None:
+        """The answer is over; what was heard of it is remembered."""
         if turn.transcript and played:
             self._history.append(ChatMessage("user", turn.transcript))
             self._history.append(ChatMessage("assistant", played))
-        outcome: Outcome = "interrupted" if message.interrupted else "answered"
-        self._close("lost" if message.error and not played else outcome, played)
+        self._close(outcome, played)
 
     # --- when things go wrong --------------------------------------------------------------
 
@@ -467,17 +481,21 @@ class TurnTaker:
         if known is None:  # the first word of a process that was there before us
             self._lives[beat.process] = beat.life
             return
-        if beat.state == "starting":
-            if self._turn and self._owes(self._turn, beat.process):
-                self._turn.waiting_since_ns = self._now_ns
-                self._turn.mark(f"{beat.process}_restarted")
-                if beat.process in ("asr", "llm") and self._state == "thinking":
-                    self._apologise(self._turn, phrases.ONE_MOMENT)
+        if beat.state != "starting":
+            self._lives[beat.process] = beat.life
+        turn = self._turn
+        if turn is None or not self._owes(turn, beat.process):
             return
-        self._lives[beat.process] = beat.life
-        if self._turn and self._owes(self._turn, beat.process):
-            self._turn.mark(f"{beat.process}_restarted")
-            self._ask_again(self._turn, beat.process)
+        turn.waiting_since_ns = self._now_ns
+        turn.mark(f"{beat.process}_restarted")
+        lives = turn.successors.setdefault(beat.process, set())
+        lives.add(beat.life)
+        if len(lives) > MOST_RETRIES:
+            self._stop_asking(turn, beat.process)
+        elif beat.state != "starting":
+            self._ask_again(turn, beat.process)
+        elif beat.process in ("asr", "llm") and self._state == "thinking":
+            self._apologise(turn, phrases.ONE_MOMENT)
 
     def _owes(self, turn: _Turn, process: str) -> bool:
         """Whether this process has taken on something for the turn and not delivered it."""
@@ -501,9 +519,24 @@ class TurnTaker:
             case "tts":
                 self._speak_again(turn)
 
+    def _stop_asking(self, turn: _Turn, process: str) -> None:
+        """Whatever this turn wants of the process seems to kill it."""
+        match process:
+            case "asr":
+                self._give_up(turn, phrases.CANNOT_HEAR, "asr_failed")
+            case "llm":
+                self._give_up(turn, phrases.CANNOT_THINK, "llm_failed")
+            case "tts":
+                turn.mark("tts_failed")
+                self._close("lost")
+
     def _speak_again(self, turn: _Turn) -> None:
         """A new tts knows nothing: apologise and say what has not been heard to its end."""
         turn.apology_id = ""
+        if turn.pieces and turn.pieces[-1].last and turn.played_pieces == len(turn.pieces):
+            self._heard_until_ns = self._now_ns
+            self._finish(turn, "answered", " ".join(piece.text for piece in turn.pieces))
+            return  # it died after the last word
         if not turn.pieces:
             if turn.reply_complete:
                 self._close("lost")
@@ -599,6 +632,7 @@ class TurnTaker:
         if turn.segments:
             newest_ns = max(segment.speech_end_ns for segment in turn.segments)
             self._heard_until_ns = max(self._heard_until_ns, newest_ns)
+        self._forget_generation(turn)  # llm must be free for the next question
         self._out.append(
             TurnRecord(
                 session_id=self._session_id,

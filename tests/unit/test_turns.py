@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from appliance.conductor import phrases
 from appliance.conductor.ledger import SPEECH_STAGES, Ledger
-from appliance.conductor.turns import LISTENING_BOUND_MS, TurnSettings, TurnTaker, merge_spans
+from appliance.conductor.turns import (
+    LISTENING_BOUND_MS,
+    MOST_RETRIES,
+    TurnSettings,
+    TurnTaker,
+    merge_spans,
+)
 from appliance.messages import (
     Cancel,
     Floor,
@@ -407,6 +413,63 @@ def test_a_restarted_llm_does_not_say_twice_what_tts_has(world: World) -> None:
     world.reply("One.", index=0)
     world.reply("Two.", index=1, last=True)
     assert [m.text for m in world.sent if isinstance(m, Speak)] == ["One.", "Two."]
+
+
+@pytest.mark.parametrize("process", ["asr", "llm", "tts"])
+@pytest.mark.parametrize("state", ["starting", "ready"])
+def test_a_turn_that_kills_whoever_takes_it_ends(world: World, process: str, state: str) -> None:
+    for name in ("asr", "llm", "tts"):
+        world.beat(name, life=1)
+    world.says()
+    if process != "asr":
+        world.transcript("hello")
+    if process == "tts":
+        world.reply("One.", last=True)
+    for life in range(2, 3 + MOST_RETRIES):
+        world.beat(process, life=life, state="starting")
+        world.beat(process, life=life, state=state)
+    if process != "tts":
+        apology = [m for m in world.sent if isinstance(m, Speak)][-1]
+        assert apology.text in (phrases.CANNOT_HEAR, phrases.CANNOT_THINK)
+        world.ends(apology.utterance_id, apology.text)
+    assert world.last(TurnRecord).outcome == "lost"
+    assert f"{process}_failed" in world.last(TurnRecord).marks
+    assert world.taker.state == "idle"
+
+
+def test_a_tts_that_died_after_the_last_word_leaves_an_answered_turn(world: World) -> None:
+    world.beat("tts", life=1)
+    world.says()
+    world.transcript("hello")
+    world.reply("Hi.", last=True)
+    utterance = world.last(Speak).utterance_id
+    world.plays(utterance)
+    world.hear(PiecePlayed(session_id=SESSION, utterance_id=utterance, index=0))
+    world.beat("tts", life=2)
+    record = world.last(TurnRecord)
+    assert (record.outcome, record.reply) == ("answered", "Hi.")
+    assert world.last(Speak).text == "Hi."
+
+
+@pytest.mark.parametrize("text", ["One. Two is more! " * 50, "word " * 800, "", " ", "Hm"])
+def test_a_text_is_said_in_pieces_that_a_voice_can_take(world: World, text: str) -> None:
+    """One job per piece: a voice that needs too long for its job is taken for hung."""
+    turn_id, out = world.taker.say(text, world.now_ns)
+    pieces = [m for m in out if isinstance(m, Speak)]
+    assert turn_id
+    assert " ".join(piece.text for piece in pieces).split() == text.split()
+    assert max(len(piece.text) for piece in pieces) <= 400
+    assert [piece.last for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+    assert [piece.index for piece in pieces] == list(range(len(pieces)))
+
+
+def test_an_answer_that_is_cut_frees_the_llm(world: World) -> None:
+    world.says()
+    world.transcript("hello")
+    world.reply("One.", index=0)
+    generate = world.last(Generate)
+    world.ends(world.last(Speak).utterance_id, "", error="voice broken")
+    assert generate.request_id in [m.id for m in world.sent if isinstance(m, Cancel)]
 
 
 def test_a_restart_of_an_idle_appliance_says_nothing(world: World) -> None:
