@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ import psutil
 import pytest
 
 from appliance.ipc import segment
+
+# A run in the background has Ctrl-C ignored, and every process it starts would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)

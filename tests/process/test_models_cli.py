@@ -140,8 +140,6 @@ def test_interrupted_fetch_goes_on(root: Path, registry: Registry, how: signal.S
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        # a test run in the background inherits an ignored Ctrl-C
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert registry.held.wait(30)
         while sum(p.stat().st_size for p in (root / ".partial").iterdir()) < half // 2:
