@@ -188,7 +188,7 @@ class LlamaCppEngine:
                 checked += 1
                 continue
             self._forget(len(guessed))
-            guessed = draft(answer, question, wordy) if generated < max_tokens else []
+            guessed = draft(answer, question, wordy)[: max_tokens - generated]  # as much as fits
             if generated < max_tokens:
                 self._decode([token, *guessed], cancelled, all_logits=True)
                 checked = 0

@@ -100,8 +100,9 @@ def main(config: Config, bus: Bus) -> None:
     writer = RingWriter(config.shm_prefix, SPEAKER_RING)
     bus.rings = {SPEAKER_RING.name: writer.epoch}
     try:
-        service = _Service(bus, load_engine(config), loudspeaker, writer)
-        service.open(config.audio.output_gain_db)
+        engine, gain_db = load_engine(config), config.audio.output_gain_db
+        service = _Service(bus, engine, loudspeaker, writer, gain_db)
+        service.open()
         while bus.running:
             service.step()
     finally:
@@ -111,7 +112,12 @@ def main(config: Config, bus: Bus) -> None:
 
 class _Service:
     def __init__(
-        self, bus: Bus, engine: TtsEngine, loudspeaker: Loudspeaker, writer: RingWriter
+        self,
+        bus: Bus,
+        engine: TtsEngine,
+        loudspeaker: Loudspeaker,
+        writer: RingWriter,
+        gain_db: float,
     ) -> None:
         self._bus = bus
         self._engine = engine
@@ -120,25 +126,32 @@ class _Service:
         self._far_end = FarEnd(writer)
         self._progress = Progress()
         self._utterances: dict[str, _Utterance] = {}
+        self._gain_db = gain_db
+        self._has_opened = False
+        """Before the loudspeaker was there once, there is nowhere to put audio."""
         self._worker = Worker("synthesise")
         bus.wake_on(self._worker.descriptor)
         bus.wake_on(loudspeaker.fileno())
         bus.busy, bus.hung = self._worker.busy_ms, self._worker.hung
 
-    def open(self, gain_db: float) -> None:
+    def open(self) -> None:
         """Open the loudspeaker; without one the process waits for it to appear."""
         try:
             self._loudspeaker.start()
         except (ApplianceError, OSError) as error:
             logger.error("%s", error)
             self._bus.ready("degraded", str(error))
-            return
-        self._loudspeaker.ramp_gain(gain_db, 1.0)
+        else:
+            self._opened()
+
+    def _opened(self) -> None:
+        self._has_opened = True
+        self._loudspeaker.ramp_gain(self._gain_db, 1.0)
         self._bus.ready(detail=self._loudspeaker.device.name)
 
     def step(self) -> None:
         if not self._loudspeaker.is_open and self._loudspeaker.reopen_if_due():
-            self._bus.ready(detail=self._loudspeaker.device.name)
+            self._opened()
         idle_ms = _PLAYING_POLL_MS if self._utterances else 500
         match self._bus.receive(idle_ms if self._loudspeaker.is_open else _RETRY_MS):
             case Speak() as piece:
@@ -158,6 +171,9 @@ class _Service:
         utterance = self._utterances.setdefault(
             piece.utterance_id, _Utterance(piece.session_id, time.monotonic_ns())
         )
+        if not self._has_opened:
+            self._end(piece.utterance_id, time.monotonic_ns(), 0.0, error="no loudspeaker")
+            return
         utterance.jobs += 1
         pause_ms = pause_after_ms(utterance.last_text) if utterance.last_text else 0.0
         utterance.last_text = piece.text
@@ -173,6 +189,7 @@ class _Service:
                 if cancelled() or not self._loudspeaker.enqueue(
                     piece.utterance_id, speech.samples, rate_hz
                 ):
+                    emit(_Finished(piece.utterance_id))  # nothing more of it will be heard
                     return
                 before_ms = pause_after_ms(".")  # an engine renders sentence by sentence
                 emit(
@@ -214,7 +231,7 @@ class _Service:
                     self._progress.queued(
                         event.utterance_id, event.index, event.text, event.duration_ms
                     )
-                case _Finished(utterance_id=utterance_id):
+                case _Finished(utterance_id=utterance_id) if utterance_id in self._utterances:
                     self._progress.complete(utterance_id)
                     if not self._progress.has_audio(utterance_id):
                         self._end(utterance_id, time.monotonic_ns(), 0.0)

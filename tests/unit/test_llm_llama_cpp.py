@@ -175,3 +175,16 @@ def test_the_seed_decides_what_is_sampled():
         texts.append(answer(engine, [ChatMessage("user", "Tell me a story.")], 24))
         engine.close()
     assert texts[0] == texts[1] != texts[2]
+
+
+@pytest.mark.models
+def test_guesses_never_reach_beyond_the_context(monkeypatch):
+    monkeypatch.setattr("appliance.llm.llama_cpp.draft", lambda *_: [1, 1, 1])
+    small = LlamaCppEngine(MODEL, NAME, n_ctx=256)
+    try:
+        messages = [ChatMessage("user", "Tell me a very long story about a fox and a hare.")]
+        room = 256 - len(small._tokenise(messages, reply_follows=True))
+        answer(small, messages, max_tokens=room)
+        assert small.stats.generated_tokens == room
+    finally:
+        small.close()
