@@ -6,6 +6,7 @@ a recording is heard by capture in place of the microphone, in real time.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -48,6 +49,7 @@ LEAD_IN_SAMPLES = RATE_HZ // 2
 """Silence before a recording, so that its first word has a beginning."""
 _POLL_MS = 50
 _ANSWER_BOUND_S = 60.0
+"""Longest silence before or within an answer."""
 _SILENT_END_S = 3.0
 """After the end of a recording: how long to wait for vad to say that it heard somebody."""
 
@@ -100,6 +102,8 @@ class ApplianceClient:
         self._board = Board()
         self._speaker = RingReader(config.shm_prefix, SPEAKER_RING.name)
         self._played: deque[Block] = deque(maxlen=60_000)
+        self._played_s = 0.0
+        """When the loudspeaker last played something, by this process's clock."""
         self._records: deque[TurnRecord] = deque(maxlen=1_000)
         self.floor = "idle"
 
@@ -130,6 +134,7 @@ class ApplianceClient:
             case BlocksReady():
                 self._speaker.announced(message, rewind_blocks=1)
                 self._played.extend(self._speaker.read())
+                self._played_s = time.monotonic()
             case TurnRecord():
                 self._records.append(message)
             case Floor(state=state):
@@ -281,7 +286,16 @@ class ApplianceClient:
         return self.floor == "speaking" or any(r.audible_ns > started_ns for r in self._records)
 
     def _answer(self, wanted: Callable[[TurnRecord], bool]) -> Answer:
-        if not self.wait_for(lambda: any(wanted(r) for r in self._records), _ANSWER_BOUND_S):
+        started_s = time.monotonic()
+
+        def ended() -> bool:
+            return any(wanted(record) for record in self._records)
+
+        def silent() -> bool:
+            return time.monotonic() > max(started_s, self._played_s) + _ANSWER_BOUND_S
+
+        self.wait_for(lambda: ended() or silent(), math.inf)
+        if not ended():
             raise ApplianceError(
                 f"No answer within {_ANSWER_BOUND_S:.0f} s. See 'appliance status' and the log."
             )

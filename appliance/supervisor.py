@@ -65,6 +65,8 @@ class _Child:
     start_at: float = 0.0
     """Monotonic seconds of a postponed start; 0 when none is."""
     killing_since_ns: int = 0
+    has_worked: bool = False
+    """It was ready once: the configuration is right, and what ails it now may pass."""
     failed: bool = False
     """It says that its configuration is wrong: starting it again will not help."""
 
@@ -211,6 +213,7 @@ class Supervisor:
             ):
                 child.last_beat_ns = time.monotonic_ns()
                 child.state = beat.state
+                child.has_worked = child.has_worked or beat.state != "starting"
 
     def _died(self, child: _Child) -> None:
         assert child.process is not None
@@ -218,7 +221,7 @@ class Supervisor:
         self._selector.unregister(child.pidfd)
         os.close(child.pidfd)
         child.process = None
-        if status == EXIT_CONFIG:
+        if status == EXIT_CONFIG and not child.has_worked:
             logger.error("%s cannot start; see its last line", child.label)
             child.failed = True
             return
@@ -228,7 +231,9 @@ class Supervisor:
         delay_s = restart_delay_s(len(child.recent))
         child.recent.append(now)
         child.restarts += 1
-        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
+        how = (
+            f"signal {-status} ({signal.strsignal(-status)})" if status < 0 else f"status {status}"
+        )
         logger.warning("%s ended with %s; restart in %.1f s", child.label, how, delay_s)
         if delay_s:
             child.start_at = now + delay_s
