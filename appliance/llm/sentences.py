@@ -211,6 +211,7 @@ _URL_SCHEME = re.compile(r"\b(?:https?|ftp)://(?:www\.)?", re.IGNORECASE)
 _FENCE = re.compile(r"^\s*(?:```|~~~)\w*\s*$|```\w*", re.MULTILINE)
 _LINE_START = re.compile(r"^\s*(?:#{1,6}\s+|>\s?|[-*+•‣·]\s+|[-*_]{3,}\s*$)+", re.MULTILINE)
 _EMPHASIS = re.compile(r"(?<!\w)[*_]{1,3}(?=\S)|(?<=\S)[*_]{1,3}(?!\w)|\*{2,3}|~~|`")
+_TABLE_EDGE = re.compile(r"^\s*\|\s*|\s*\|\s*$", re.MULTILINE)
 _TABLE_BAR = re.compile(r"\s*\|\s*")
 _SPACE = re.compile(r"\s+")
 _PICTURES = re.compile(
@@ -231,6 +232,6 @@ def speakable(chunk: str) -> str:
     text = _LINE_START.sub("", text)
     text = _EMPHASIS.sub("", text)
     text = _PICTURES.sub(" ", text)
-    text = _TABLE_BAR.sub(", ", text)
-    text = _SPACE.sub(" ", text).strip(" ,")
+    text = _TABLE_BAR.sub(", ", _TABLE_EDGE.sub("", text))
+    text = _SPACE.sub(" ", text).strip().lstrip(", ")
     return text if any(char.isalnum() for char in text) else ""

@@ -167,6 +167,7 @@ def test_one_character_at_a_time_is_the_same(text):
         ("3 * 4 is 12, and snake_case stays.", "3 * 4 is 12, and snake_case stays."),
         ("```python", ""),
         ("| a | b |", "a, b"),
+        ("In the morning,", "In the morning,"),
         ("---", ""),
         ("…", ""),
         ("20 °C is 5 % more — really.", "20 °C is 5 % more — really."),
