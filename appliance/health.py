@@ -11,8 +11,6 @@ import psutil
 from appliance.messages import Heartbeat
 from appliance.processes import PROCESSES, ProcessSpec
 
-WELL = ("ready", "standby")
-
 
 @dataclass
 class Board:

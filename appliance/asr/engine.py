@@ -17,10 +17,6 @@ Context = Literal["cut", "full"]
 EngineName = Literal["ctranslate2", "whisper.cpp", "whisper-cpp-python"]
 ENGINE_NAMES: tuple[EngineName, ...] = ("ctranslate2", "whisper.cpp", "whisper-cpp-python")
 
-MAX_AUDIO_S = 30.0
-"""Whisper hears this much at once; longer audio is the transcriber's task."""
-
-
 NO_SPEECH_PROB = 0.6
 """Above it nobody spoke, unless the words are very sure: speech stays below 0.32 in our
 recordings, noise above 0.7."""
@@ -123,18 +119,15 @@ def milliseconds(duration_ns: int) -> float:
     return duration_ns / 1e6
 
 
-def choose_engine(*, cuda: bool, figures_ms: Mapping[str, float]) -> EngineName:
+def choose_engine(*, cuda: bool, figures_ms: Mapping[EngineName, float]) -> EngineName:
     """Return the engine for a machine.
 
     ``figures_ms`` holds the measured time of an utterance per engine (a profile's); the fastest
     wins. Without figures: whisper.cpp where it was built with CUDA, else CTranslate2, which on a
     CPU is 2.5 times as fast.
     """
-    known: dict[EngineName, float] = {
-        name: figures_ms[name] for name in ENGINE_NAMES if name in figures_ms
-    }
-    if known:
-        return min(known, key=lambda name: known[name])
+    if figures_ms:
+        return min(figures_ms, key=lambda name: figures_ms[name])
     return "whisper.cpp" if cuda else "ctranslate2"
 
 
@@ -143,7 +136,7 @@ def create_engine(
     model_dir: Path,
     *,
     threads: int = 1,
-    figures_ms: Mapping[str, float] | None = None,
+    figures_ms: Mapping[EngineName, float] | None = None,
 ) -> AsrEngine:
     """Load the model in ``model_dir`` with the engine ``name``.
 

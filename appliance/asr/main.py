@@ -34,6 +34,7 @@ def main(config: Config, bus: Bus) -> None:
         config.asr.engine,
         ensure_model(config.asr.model, root=config.models_path),
         threads=config.asr.threads,
+        figures_ms=config.asr.figures_ms,
     )
     service = _Service(bus, config, engine)
     bus.ready(detail=f"{engine.name}, {config.asr.model}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance import config as configuration
 from appliance.asr.engine import Context, EngineName, create_engine
 from appliance.asr.evaluation import evaluate_wer
 from appliance.asr.transcriber import Transcriber
@@ -45,7 +46,7 @@ def guarded(name: EngineName, folder: Path, threads: int, context: Context) -> T
 def run(*, model: str, threads: int) -> dict[str, object]:
     """Transcribe everything with every engine; returns the report."""
     before = machine()
-    folder = ensure_model(model)
+    folder = ensure_model(model, root=configuration.load().models_path)
     ggml = next(path for path in sorted(folder.glob("ggml-*.bin")) if "-q" not in path.stem)
     recordings = [recording for recording in all_recordings() if recording.text]
     candidates: dict[str, Transcribe] = {"whisper_cpp_direct": whisper_cpp_directly(ggml, threads)}

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from appliance import config as configuration
 from appliance.errors import ApplianceError
 from appliance.models.manifest import ModelEntry
 from appliance.models.store import FileState, ModelStore
@@ -27,7 +28,7 @@ _INTERRUPTED = 130
 @app.command("list")
 def list_models(as_json: AsJson = False) -> None:
     """Show what there is, under which licence, and what is installed."""
-    _guard(lambda: _list(ModelStore(), as_json))
+    _guard(lambda: _list(_store(), as_json))
 
 
 def _list(store: ModelStore, as_json: bool) -> None:
@@ -51,7 +52,7 @@ def _list(store: ModelStore, as_json: bool) -> None:
     from rich.table import Column, Table
 
     columns = ("task", "languages", "MB", "licence", "set", "here")
-    table = Table(Column("name", no_wrap=True), *columns)
+    table = Table(Column("name", no_wrap=True), *columns, box=None)
     for row, model in zip(rows, store.manifest.models, strict=True):
         table.add_row(
             model.name,
@@ -82,7 +83,7 @@ def fetch(
         from appliance.models.fetch import Fetcher
         from appliance.models.progress import PlainLines, ProgressBars
 
-        store = ModelStore()
+        store = _store()
         models = _chosen(store, names, every)
         with ProgressBars(Console()) if sys.stdout.isatty() else PlainLines() as reporter:
             _fail_with(Fetcher(store, reporter, folders or ()).fetch(models))
@@ -100,7 +101,7 @@ def verify(
     """Compare the files with the manifest's sha256."""
 
     def run() -> None:
-        store = ModelStore()
+        store = _store()
         rows = _verify(store, _chosen(store, names, every), full)
         bad = [row for row in rows if row["state"] != FileState.OK.value]
         if as_json:
@@ -138,7 +139,7 @@ def convert(names: Names = None) -> None:
         from appliance.models.fetch import Fetcher
         from appliance.models.progress import PlainLines
 
-        store = ModelStore()
+        store = _store()
         fetcher = Fetcher(store, PlainLines())
         for model in _chosen(store, names, every=False):
             sources = [file.path for file in model.files if not file.derive]
@@ -150,6 +151,11 @@ def convert(names: Names = None) -> None:
                 typer.echo(f"{model.name}: nothing to convert")
 
     _guard(run)
+
+
+def _store() -> ModelStore:
+    """The folder that the processes will read."""
+    return ModelStore(configuration.load().models_path)
 
 
 def _chosen(store: ModelStore, names: list[str] | None, every: bool) -> Sequence[ModelEntry]:

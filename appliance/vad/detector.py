@@ -47,7 +47,7 @@ class DetectorSettings:
     """The segment begins this long before the first speech frame: the detector lags at onsets."""
     post_roll_ms: int = 200
     """Audio given to recognition after the last speech frame: soft endings score low."""
-    pause_ms: int = 200
+    pause_ms: int = 100
     """Silence after which ``SpeechPaused`` is announced."""
     resume_ms: int = 64
     """Speech, weighted by probability, that resumes a paused segment."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from appliance.config import Config
+from appliance.config import Config, VadConfig
 from appliance.ipc.audio_ring import RingReader
 from appliance.ipc.bus import Bus
 from appliance.messages import LOCAL_SESSION, BlocksReady, ring_topic
@@ -20,20 +20,24 @@ REWIND_BLOCKS = 1_000
 """10 s: a successor hears again what its predecessor heard, and so arrives where it was."""
 
 
+def detector_settings(config: VadConfig) -> DetectorSettings:
+    """The detector's settings; whatever the configuration admits is good for the detector."""
+    return DetectorSettings(
+        start_threshold=config.onset_probability,
+        stop_threshold=config.offset_probability,
+        onset_ms=config.onset_ms,
+        onset_window_ms=max(500, config.onset_ms),
+        pre_roll_ms=config.preroll_ms,
+        pause_ms=config.pause_ms,
+        end_ms=config.fallback_ms,
+        max_segment_s=config.max_segment_s,
+    )
+
+
 def main(config: Config, bus: Bus) -> None:
     """Run until the bus says stop."""
-    settings = DetectorSettings(
-        start_threshold=config.vad.onset_probability,
-        stop_threshold=config.vad.offset_probability,
-        onset_ms=config.vad.onset_ms,
-        onset_window_ms=max(500, config.vad.onset_ms),
-        pre_roll_ms=config.vad.preroll_ms,
-        pause_ms=config.vad.pause_ms,
-        end_ms=config.vad.fallback_ms,
-        max_segment_s=config.vad.max_segment_s,
-    )
     voice = SileroDetector(ensure_model("silero-vad", root=config.models_path))
-    stream = SpeechStream(LOCAL_SESSION, SpeechDetector(settings), voice)
+    stream = SpeechStream(LOCAL_SESSION, SpeechDetector(detector_settings(config.vad)), voice)
     reader = RingReader(config.shm_prefix, "mic")
     bus.ready()
     while bus.running:

@@ -92,6 +92,20 @@ def test_fetch_list_verify(root: Path, registry: Registry) -> None:
     assert "extra" in run(root, registry, "list").stdout
 
 
+def test_the_configured_folder_is_the_one_that_is_filled(
+    root: Path, registry: Registry, tmp_path: Path
+) -> None:
+    target = provide(root, registry)
+    settings = tmp_path / "appliance.toml"
+    settings.write_text(f'models_dir = "{root}"\n')
+    others = {k: v for k, v in environment(root, registry).items() if "MODELS_DIR" not in k}
+    fetch = subprocess.run(
+        command("fetch"), env={**others, "APPLIANCE_CONFIG": str(settings)}, timeout=60, check=False
+    )
+    assert fetch.returncode == 0
+    assert target.read_bytes() == CONTENT
+
+
 def test_verify_says_what_is_wrong_and_how_to_repair_it(root: Path, registry: Registry) -> None:
     target = provide(root, registry)
     run(root, registry, "fetch")

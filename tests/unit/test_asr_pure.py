@@ -339,7 +339,7 @@ def test_word_cut_in_half_by_the_seam_gives_way():
 def test_engine_is_chosen_by_figures_then_by_hardware():
     assert choose_engine(cuda=False, figures_ms={}) == "ctranslate2"
     assert choose_engine(cuda=True, figures_ms={}) == "whisper.cpp"
-    figures = {"ctranslate2": 140.0, "whisper.cpp": 60.0, "other": 1.0}
+    figures = {"ctranslate2": 140.0, "whisper.cpp": 60.0}
     assert choose_engine(cuda=False, figures_ms=figures) == "whisper.cpp"
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from appliance.config import VadConfig
 from appliance.vad.detector import (
     DetectorSettings,
     SpeechDetector,
@@ -19,6 +20,7 @@ from appliance.vad.detector import (
     frame_level_db,
 )
 from appliance.vad.engine import FRAME_SAMPLES
+from appliance.vad.main import detector_settings
 
 MS = 16
 """Samples in a millisecond."""
@@ -57,7 +59,7 @@ def test_utterance_is_one_segment_with_pre_roll_and_post_roll():
     assert started.start == (1024 - 300) * MS
     assert paused.end == ended.end == 2048 * MS
     assert paused.audio_end == ended.audio_end == (2048 + 200) * MS
-    assert paused.decided_at == (2048 + 224) * MS  # 200 ms rounded up to whole frames
+    assert paused.decided_at == (2048 + 128) * MS  # 100 ms rounded up to whole frames
     assert ended.decided_at == (2048 + 800) * MS
     assert ended.reason == "silence"
 
@@ -84,7 +86,7 @@ def test_speech_going_on_resumes_and_moves_the_end():
 
 
 def test_gap_shorter_than_a_pause_is_not_told():
-    events = play(frames(640, 0.9) + frames(160, 0.0) + frames(640, 0.9))
+    events = play(frames(640, 0.9) + frames(96, 0.0) + frames(640, 0.9))
     assert [type(event) for event in events] == [SpeechStarted]
 
 
@@ -158,6 +160,23 @@ def test_frame_from_the_past_is_refused():
 def test_contradicting_settings_are_refused(wrong):
     with pytest.raises(ValueError, match="must"):
         DetectorSettings(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("key", "setting"),
+    [
+        ("onset_ms", "onset_ms"),
+        ("preroll_ms", "pre_roll_ms"),
+        ("pause_ms", "pause_ms"),
+        ("fallback_ms", "end_ms"),
+        ("max_segment_s", "max_segment_s"),
+    ],
+)
+def test_the_limits_of_the_configuration_are_good_for_the_detector(key, setting):
+    limits = {type(limit).__name__: limit for limit in VadConfig.model_fields[key].metadata}
+    for value in (limits["Ge"].ge, limits["Le"].le):
+        config = VadConfig(**{"pause_ms": 64, "fallback_ms": 5000, key: value})
+        assert getattr(detector_settings(config), setting) == value
 
 
 def test_level_of_silence_and_full_scale():
