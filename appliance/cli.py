@@ -36,8 +36,9 @@ app.add_typer(bench_app, name="bench")
 
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
-console = Console()
-notes = Console(stderr=True)
+# in a pipe a line stays a line, however long it is
+console = Console(soft_wrap=not sys.stdout.isatty())
+notes = Console(stderr=True, soft_wrap=not sys.stderr.isatty())
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 ConfigOption = Annotated[
@@ -145,7 +146,7 @@ def _with_appliance(config: Config, work: Callable[[ApplianceClient], Answer]) -
             if not client.wait_ready(running.READY_BOUND_S):
                 raise ApplianceError("The appliance is not well; see 'appliance status'.")
             return work(client)
-        notes.print("The appliance is not running: starting one for this question ...")
+        notes.print("The appliance is not running: starting one for this ...")
         set_up_logging("supervisor", "warning")
         os.environ.setdefault(f"{configuration.ENV_PREFIX}LOGGING__LEVEL", "warning")
         with running.running(config, loopback=running.wants_loopback(config)) as supervisor:
@@ -172,21 +173,19 @@ def ask(
 
     Uses the running appliance, or starts one for this question and stops it again.
     """
-    path = Path(question)
-    is_file = path.is_file()
-    if not is_file and (
-        path.suffix.lower() in (".wav", ".flac", ".ogg", ".mp3") or "/" in question
-    ):
-        raise ApplianceError(f"There is no file {question}.")
-    if is_file:
+    # whatever cannot work is refused before anything is started
+    path = _sound_file(question)
+    if path is not None:
         from appliance.audio.files import inspect_speech
 
-        inspect_speech(path)  # a bad file is refused before anything is started
-    if out is not None and not out.resolve().parent.is_dir():
-        raise ApplianceError(f"There is no folder {out.resolve().parent} to write {out.name} to.")
+        inspect_speech(path)
+    elif not question.strip():
+        raise ApplianceError("The question is empty. Give a sound file or some words.")
+    if out is not None:
+        _check_writable(out.resolve())
     answer = _with_appliance(
         configuration.load(),
-        lambda client: client.ask_recording(path) if is_file else client.ask_text(question),
+        lambda client: client.ask_text(question) if path is None else client.ask_recording(path),
     )
     if out is not None:
         answer.save(out)
@@ -196,9 +195,33 @@ def ask(
         _print_answer(answer)
 
 
+def _sound_file(question: str) -> Path | None:
+    """The file that is meant; None when it is a text."""
+    path = Path(question)
+    named = path.suffix.lower() in SOUND_SUFFIXES or ("/" in question and " " not in question)
+    try:
+        return path if named or path.is_file() else None
+    except OSError:  # a text too long for a name
+        return None
+
+
+def _check_writable(out: Path) -> None:
+    if out.is_dir():
+        raise ApplianceError(f"{out} is a folder. Name a WAV file in it.")
+    if not out.parent.is_dir():
+        raise ApplianceError(f"There is no folder {out.parent} to write {out.name} to.")
+    if not os.access(out if out.exists() else out.parent, os.W_OK):
+        raise ApplianceError(f"No permission to write {out}. Name another place with --out.")
+
+
 @app.command()
 def say(text: Annotated[str, typer.Argument(help="What to say.")]) -> None:
-    """Have the appliance say something."""
+    """Have the appliance say something.
+
+    Uses the running appliance, or starts one for this and stops it again.
+    """
+    if not text.strip():
+        raise ApplianceError("There is nothing to say. Give some words.")
     _with_appliance(configuration.load(), lambda client: client.say(text))
 
 
@@ -225,6 +248,9 @@ def status(as_json: JsonOption = False) -> None:
 
 
 def _print_status(state: dict[str, Any]) -> None:
+    if all(entry["state"] == "down" for entry in state["processes"].values()):
+        console.print("[red]not running[/] (start: scripts/run)")
+        return
     table = Table("process", "state", "pid", "up", "restarts", "CPU s", "PSS MB", "", box=None)
     columns = ("pid", "uptime_s", "restarts", "cpu_s", "pss_mb")
     colours = {"ready": "green", "standby": "green", "starting": "yellow"}
@@ -237,7 +263,7 @@ def _print_status(state: dict[str, Any]) -> None:
             escape(entry["detail"]),
         )
     console.print(table)
-    console.print("[green]ready[/]" if state["ready"] else "[red]not ready[/] (start: scripts/run)")
+    console.print("[green]ready[/]" if state["ready"] else "[red]not ready[/] (see the log)")
 
 
 @app.command()
@@ -310,7 +336,7 @@ def _show_section(section: configuration.Section, name: str) -> None:
         console.print(f"\n[bold]\\[{name}][/]")
     for key, value in values.items():
         if not isinstance(value, configuration.Section):
-            text = " ".join((fields[key].description or "").split())
+            text = " ".join((fields[key].description or "").replace("``", "'").split())
             shown = json.dumps(value)
             console.print(f"{key} = {escape(shown)}", f"[dim]# {escape(text)}[/]" if text else "")
     for key, value in values.items():
