@@ -10,12 +10,16 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from appliance import config as configuration
+from appliance.client import ApplianceClient
+from appliance.ipc.bus import Client
 from appliance.ipc.segment import FileLock, list_segments
 from appliance.loopback.virtual_devices import LOUDSPEAKER, MICROPHONE, VirtualDevices
+from appliance.messages import SayText
 
 pytestmark = pytest.mark.models
 PROJECT = Path(configuration.__file__).parents[1]
@@ -164,6 +168,41 @@ def test_a_killed_supervisor_takes_its_processes_along(environment: dict[str, st
     assert not [pid for pid in pids if Path(f"/proc/{pid}/cmdline").exists() and _ours(pid)]
     result = start(environment, "ask", "Say hello.", "--json")  # sweeps up what was left
     assert result.returncode == 0, result.stderr
+
+
+def test_without_its_loudspeaker_it_says_so_and_keeps_running(
+    environment: dict[str, str],
+) -> None:
+    environment["APPLIANCE_AUDIO__OUTPUT_DEVICE"] = "nowhere"
+    config = configuration.load(variables=environment)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "appliance", "run"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        with ApplianceClient(config) as client:
+
+            def state() -> dict[str, Any]:
+                entry: dict[str, Any] = client.status(0)["processes"]["tts"]
+                return entry
+
+            assert client.wait_for(lambda: state()["state"] == "degraded", 30)
+            assert "nowhere" in state()["detail"]
+            assert client.wait_for(lambda: client.working_pid("conductor") > 0, 30)
+            pid = state()["pid"]
+            conductor = Client(config.runtime_path, "conductor")
+            conductor.send(SayText(text="Nobody can hear this."))
+            record = client.next_turn(20)
+            conductor.close()
+            assert record is not None
+            assert record.outcome == "lost"
+            assert not client.wait_for(lambda: state()["pid"] != pid, 1.0), "tts died of it"
+            assert not client.is_ready()
+    finally:
+        process.terminate()
+        process.wait(10)
 
 
 def _ours(pid: str) -> bool:
