@@ -97,7 +97,7 @@ class SpeechPaused:
     end: int
     """One past the last speech sample (frame resolution, 32 ms)."""
     audio_end: int
-    """One past the last sample worth recognising: ``end`` plus post-roll."""
+    """One past the last sample worth recognising: ``end`` plus post-roll, as far as heard."""
     decided_at: int
 
 
