@@ -59,7 +59,7 @@ def test_utterance_is_one_segment_with_pre_roll_and_post_roll():
     assert started.start == (1024 - 300) * MS
     assert paused.end == ended.end == 2048 * MS
     assert ended.audio_end == (2048 + 200) * MS
-    assert paused.audio_end == paused.decided_at == (2048 + 128) * MS  # 100 ms rounded up to whole frames
+    assert paused.audio_end == paused.decided_at == (2048 + 128) * MS  # 100 ms, whole frames
     assert ended.decided_at == (2048 + 800) * MS
     assert ended.reason == "silence"
 
