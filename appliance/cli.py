@@ -252,6 +252,7 @@ def _print_status(state: dict[str, Any]) -> None:
         console.print("[red]not running[/] (start: scripts/run)")
         return
     table = Table("process", "state", "pid", "up", "restarts", "CPU s", "PSS MB", "", box=None)
+    table.columns[-1].overflow = "fold"
     columns = ("pid", "uptime_s", "restarts", "cpu_s", "pss_mb")
     colours = {"ready": "green", "standby": "green", "starting": "yellow"}
     for name, entry in state["processes"].items():
@@ -260,10 +261,16 @@ def _print_status(state: dict[str, Any]) -> None:
             name,
             f"[{colour}]{entry['state']}[/]",
             *(str(entry.get(key, "")) for key in columns),
-            escape(entry["detail"]),
+            escape(_detail(entry)),
         )
     console.print(table)
     console.print("[green]ready[/]" if state["ready"] else "[red]not ready[/] (see the log)")
+
+
+def _detail(entry: dict[str, Any]) -> str:
+    level_dbfs = entry.get("counters", {}).get("level_dbfs")
+    level = [] if level_dbfs is None else [f"hears {level_dbfs:.0f} dBFS"]
+    return "; ".join([*filter(None, [entry["detail"]]), *level])
 
 
 @app.command()

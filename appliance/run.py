@@ -97,7 +97,7 @@ def wait_ready(supervisor: Supervisor) -> bool:
     )
     if failures := supervisor.failures():
         raise ApplianceError(
-            f"Not started: {', '.join(failures)} cannot run; the line above says why."
+            f"Not started: {', '.join(failures)} cannot run; its ERROR line above says why."
         )
     if supervisor.stopping:
         return False

@@ -9,12 +9,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from appliance.config import LlmConfig
+
 app = typer.Typer(help="Measure it on this machine.", no_args_is_help=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 SeedOption = Annotated[int, typer.Option(help="Of everything random.")]
 LlmOption = Annotated[str, typer.Option("--llm", help="Language model.")]
-DEFAULT_LLM = "qwen2.5-coder-1.5b"
+DEFAULT_LLM = LlmConfig().model
 
 
 def _show(result: Mapping[str, Any], *, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from appliance.config import Config, VadConfig
-from appliance.ipc.audio_ring import RingReader
+from appliance.ipc.audio_ring import MIC_RING, RingReader
 from appliance.ipc.bus import Bus
 from appliance.messages import LOCAL_SESSION, BlocksReady, ring_topic
 from appliance.models.store import ensure_model
@@ -15,7 +15,7 @@ from appliance.vad.stream import SpeechStream
 
 logger = logging.getLogger(__name__)
 
-TOPICS = (ring_topic("mic"),)
+TOPICS = (ring_topic(MIC_RING.name),)
 REWIND_BLOCKS = 1_000
 """10 s: a successor hears again what its predecessor heard, and so arrives where it was."""
 
@@ -38,7 +38,7 @@ def main(config: Config, bus: Bus) -> None:
     """Run until the bus says stop."""
     voice = SileroDetector(ensure_model("silero-vad", root=config.models_path))
     stream = SpeechStream(LOCAL_SESSION, SpeechDetector(detector_settings(config.vad)), voice)
-    reader = RingReader(config.shm_prefix, "mic")
+    reader = RingReader(config.shm_prefix, MIC_RING.name)
     bus.ready()
     while bus.running:
         message = bus.receive()
