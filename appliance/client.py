@@ -50,6 +50,8 @@ LEAD_IN_SAMPLES = RATE_HZ // 2
 _POLL_MS = 50
 _ANSWER_BOUND_S = 60.0
 """Longest silence before or within an answer."""
+_SILENT_START_S = 60
+"""A recording in which nobody speaks for so long is not a question."""
 _SILENT_END_S = 3.0
 """After the end of a recording: how long to wait for vad to say that it heard somebody."""
 
@@ -277,10 +279,17 @@ class ApplianceClient:
                             return
                     case Refused(reason=reason):
                         raise ApplianceError(f"capture does not take the recording: {reason}.")
+            if consumed > _SILENT_START_S * RATE_HZ and not self._heard(started_ns):
+                raise ApplianceError(
+                    f"Nobody speaks in the first {_SILENT_START_S} s of it: no speech was found."
+                )
             if time.monotonic() - last_progress > 5:
                 raise ApplianceError(
                     "capture stopped taking the recording. See 'appliance status'."
                 )
+
+    def _heard(self, started_ns: int) -> bool:
+        return self.floor != "idle" or any(r.speech_end_ns > started_ns for r in self._records)
 
     def _answered(self, started_ns: int) -> bool:
         return self.floor == "speaking" or any(r.audible_ns > started_ns for r in self._records)

@@ -148,12 +148,18 @@ class Supervisor:
         child.killing_since_ns = 0
         child.state = "starting"
         child.started_ns = time.monotonic_ns()
-        child.process = subprocess.Popen(
-            [sys.executable, "-m", "appliance.ipc.process", child.spec.name, str(child.instance)],
-            env={**self._environment, ENV_RESTARTS: str(child.restarts)},
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        command = [sys.executable, "-m", "appliance.ipc.process", child.spec.name]
+        try:
+            child.process = subprocess.Popen(
+                [*command, str(child.instance)],
+                env={**self._environment, ENV_RESTARTS: str(child.restarts)},
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as error:  # no memory or no process left: that passes
+            logger.error("%s cannot be started: %s; trying again", child.label, error)
+            child.start_at = time.monotonic() + MAX_BACKOFF_S
+            return
         child.pidfd = os.pidfd_open(child.process.pid)
         self._selector.register(child.pidfd, selectors.EVENT_READ)
 

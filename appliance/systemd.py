@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 from appliance.config import ENV_RUNTIME_DIR, PROJECT_ROOT
-from appliance.ipc.process import EXIT_CONFIG
 from appliance.ipc.scheduling import RAISED_NICE
 from appliance.processes import PROCESSES, ProcessSpec
 
@@ -37,7 +36,8 @@ def render_unit(spec: ProcessSpec) -> str:
     """Text of a process's unit.
 
     ``Type=notify``: up when the process says so. The watchdog ends a process that falls silent
-    with SIGABRT, on which it writes its stacks to the journal.
+    with SIGABRT, on which it writes its stacks to the journal. Restarts never end: what stops a
+    process (a full ``/dev/shm``, a missing model) may pass, and ``ipc/process.py`` paces them.
     """
     nice = f"Nice={RAISED_NICE}\n" if spec.carries_audio else ""
     instance = " %i" if spec.instances > 1 else ""
@@ -45,8 +45,7 @@ def render_unit(spec: ProcessSpec) -> str:
 Description=Voice appliance: {spec.name} ({spec.purpose})
 PartOf={TARGET}
 After=sound.target
-StartLimitIntervalSec=60
-StartLimitBurst=20
+StartLimitIntervalSec=0
 
 [Service]
 Type=notify
@@ -64,7 +63,6 @@ WatchdogSignal=SIGABRT
 TimeoutStopSec=2
 Restart=always
 RestartSec=0.1
-RestartPreventExitStatus={EXIT_CONFIG}
 
 [Install]
 WantedBy={TARGET}

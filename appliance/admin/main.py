@@ -112,6 +112,6 @@ def main(config: Config, bus: Bus) -> None:
         if message is not None:
             panel.note(message)
         if not thread.is_alive():
-            raise ApplianceError("The panel's web server stopped.")
+            raise RuntimeError("the web server stopped")
     server.should_exit = True
     thread.join(timeout=0.5)

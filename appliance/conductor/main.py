@@ -8,7 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from appliance.conductor.turns import SERVANTS, TurnSettings, TurnTaker
+from appliance.conductor.turn import TurnSettings
+from appliance.conductor.turns import SERVANTS, TurnTaker
 from appliance.config import Config
 from appliance.ipc.bus import Bus
 from appliance.llm.prompt import DEFAULT_SYSTEM_PROMPT

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from collections.abc import Callable
+from typing import ClassVar
 
 from appliance.conductor import phrases
 from appliance.conductor.ledger import Ledger
+from appliance.conductor.turn import Outcome, Segment, Source, Turn, TurnSettings, merge_spans
 from appliance.llm.sentences import SentenceSplitter
 from appliance.messages import (
     Cancel,
@@ -44,9 +44,6 @@ from appliance.messages import (
     TurnRecord,
 )
 
-Outcome = Literal["answered", "interrupted", "nothing_said", "lost"]
-Source = Literal["speech", "text", "say"]
-
 LISTENING_BOUND_MS = 40_000
 """Longest wait for the next word from vad within a turn: more than its longest segment."""
 
@@ -55,76 +52,6 @@ MOST_RETRIES = 2
 
 SERVANTS = ("asr", "llm", "tts")
 """The processes that owe the conductor answers."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TurnSettings:
-    """What the state machine needs to know of the configuration."""
-
-    asr_timeout_ms: int
-    llm_timeout_ms: int
-    tts_timeout_ms: int
-    preroll_ms: int
-    history_turns: int
-    think_ahead: bool
-    max_tokens: int
-    system_prompt: str
-
-
-@dataclass
-class _Segment:
-    """One stretch of speech of a turn, and its words once they are known."""
-
-    utterance_id: str
-    spans: tuple[Span, ...]
-    speech_end_ns: int = 0
-    ended: bool = False
-    request: Transcribe | None = None
-    text: str | None = None
-
-
-@dataclass
-class _Turn:
-    """One exchange: what was said, what is being answered."""
-
-    id: str
-    source: Source
-    ledger: Ledger
-    segments: list[_Segment] = field(default_factory=list)
-    transcript: str = ""
-    generate: Generate | None = None
-    held: list[ReplyChunk] = field(default_factory=list)
-    """What llm wrote in a pause, before it was certain that the turn is over."""
-    reply_complete: bool = False
-    pieces: list[Speak] = field(default_factory=list)
-    """All that tts was asked to say of the answer, in order."""
-    played_pieces: int = 0
-    resumed_at: int = 0
-    """First piece that the present life of tts was given."""
-    answer_id: str = ""
-    apology_id: str = ""
-    utterance_ids: list[str] = field(default_factory=list)
-    audible_ns: int = 0
-    waiting_since_ns: int = 0
-    """Since when the stage in hand has owed something."""
-    marks: list[str] = field(default_factory=list)
-    successors: dict[str, set[int]] = field(default_factory=dict)
-    """Lives of each process that began while the process owed this turn something."""
-
-    def mark(self, what: str) -> None:
-        if what not in self.marks:
-            self.marks.append(what)
-
-
-def merge_spans(old: Iterable[Span], new: Iterable[Span]) -> tuple[Span, ...]:
-    """Names for all the audio that either names, per writer life and in the lives' order."""
-    merged: dict[int, Span] = {}
-    for span in itertools.chain(old, new):
-        seen = merged.get(span.epoch, span)
-        merged[span.epoch] = Span(
-            span.epoch, min(seen.first, span.first), max(seen.last, span.last)
-        )
-    return tuple(merged[epoch] for epoch in sorted(merged))
 
 
 class TurnTaker:
@@ -142,7 +69,7 @@ class TurnTaker:
         self._settings = settings
         self._ids = (f"{life:x}.{n}" for n in itertools.count(1))
         self._state: FloorState = "idle"
-        self._turn: _Turn | None = None
+        self._turn: Turn | None = None
         self._history: deque[ChatMessage] = deque(maxlen=2 * settings.history_turns)
         self._heard_until_ns = 0
         """Speech before this was answered already, or was the appliance's own voice."""
@@ -183,7 +110,7 @@ class TurnTaker:
     def say(self, text: str, now_ns: int) -> tuple[str, list[Message]]:
         """Say a text. Returns the turn's id, empty when the floor is taken."""
 
-        def speak(turn: _Turn) -> None:
+        def speak(turn: Turn) -> None:
             turn.reply_complete = True
             self._enter("thinking")
             splitter = SentenceSplitter(first_clause_words=0, first_phrase_words=0)
@@ -200,7 +127,7 @@ class TurnTaker:
         def begin() -> None:
             turn = self._begin("speech", now_ns)
             turn.mark("conductor_restarted")
-            segment = _Segment(utterance_id=turn.id, spans=spans, ended=True)
+            segment = Segment(utterance_id=turn.id, spans=spans, ended=True)
             turn.segments.append(segment)
             self._out.append(Cancel(session_id=self._session_id, id="*"))
             self._apologise(turn, phrases.ONE_MOMENT)
@@ -216,7 +143,7 @@ class TurnTaker:
         return self._out
 
     def _begin_text(
-        self, source: Source, now_ns: int, action: Callable[[_Turn], None]
+        self, source: Source, now_ns: int, action: Callable[[Turn], None]
     ) -> tuple[str, list[Message]]:
         if self._turn is not None:
             return "", []
@@ -225,12 +152,12 @@ class TurnTaker:
 
     # --- speech ----------------------------------------------------------------------------
 
-    def _begin(self, source: Source, start_ns: int) -> _Turn:
-        self._turn = _Turn(id=next(self._ids), source=source, ledger=Ledger(start_ns))
+    def _begin(self, source: Source, start_ns: int) -> Turn:
+        self._turn = Turn(id=next(self._ids), source=source, ledger=Ledger(start_ns))
         self._turn.waiting_since_ns = self._now_ns
         return self._turn
 
-    def _heard(self, event: SpeechEvent) -> _Segment | None:
+    def _heard(self, event: SpeechEvent) -> Segment | None:
         """The segment an event belongs to; None when it is none of the user's business now."""
         onset_ns = event.speech_start_ns + self._settings.preroll_ms * 1_000_000
         if event.utterance_id == self._ignored or onset_ns < self._heard_until_ns:
@@ -249,7 +176,7 @@ class TurnTaker:
         turn.waiting_since_ns = self._now_ns
         segment = turn.segments[-1] if turn.segments else None
         if segment is None or (segment.ended and segment.utterance_id != event.utterance_id):
-            segment = _Segment(event.utterance_id, event.spans)
+            segment = Segment(event.utterance_id, event.spans)
             turn.segments.append(segment)
         elif segment.ended:
             return None  # vad was restarted and tells again what was heard already
@@ -261,10 +188,10 @@ class TurnTaker:
         return segment
 
     @staticmethod
-    def _knows(turn: _Turn, event: SpeechEvent) -> bool:
+    def _knows(turn: Turn, event: SpeechEvent) -> bool:
         return any(s.utterance_id == event.utterance_id for s in turn.segments)
 
-    def _reopen(self, turn: _Turn) -> None:
+    def _reopen(self, turn: Turn) -> None:
         """The user goes on although the turn seemed over: nothing was spoken yet, so it is not."""
         self._forget_generation(turn)
         if turn.answer_id:
@@ -276,7 +203,7 @@ class TurnTaker:
         turn.ledger = Ledger(turn.ledger.start_ns)
         self._enter("listening")
 
-    def _forget_generation(self, turn: _Turn) -> None:
+    def _forget_generation(self, turn: Turn) -> None:
         if turn.generate and not turn.reply_complete:
             self._cancel(turn.generate.request_id)
         turn.generate = None
@@ -317,7 +244,7 @@ class TurnTaker:
         self._enter("thinking")
         self._answer_when_transcribed(turn)
 
-    def _transcribe(self, segment: _Segment) -> None:
+    def _transcribe(self, segment: Segment) -> None:
         if segment.request:
             self._cancel(segment.request.request_id)
         segment.text = None
@@ -349,14 +276,14 @@ class TurnTaker:
             self._generate(turn, text)
 
     @staticmethod
-    def _words(turn: _Turn) -> str | None:
+    def _words(turn: Turn) -> str | None:
         """All that was said so far; None while some of it is still being transcribed."""
         texts = [segment.text for segment in turn.segments]
         if any(text is None for text in texts):
             return None
         return " ".join(text for text in texts if text).strip()
 
-    def _answer_when_transcribed(self, turn: _Turn) -> None:
+    def _answer_when_transcribed(self, turn: Turn) -> None:
         text = self._words(turn)
         if text is None:
             return
@@ -366,7 +293,7 @@ class TurnTaker:
             return
         self._answer(turn, text)
 
-    def _answer(self, turn: _Turn, text: str) -> None:
+    def _answer(self, turn: Turn, text: str) -> None:
         """The question is certain: answer it, with what was written ahead if that fits."""
         turn.transcript = text
         turn.waiting_since_ns = self._now_ns
@@ -377,7 +304,7 @@ class TurnTaker:
         for chunk in held:
             self._on_reply(chunk)
 
-    def _generate(self, turn: _Turn, text: str) -> None:
+    def _generate(self, turn: Turn, text: str) -> None:
         self._forget_generation(turn)
         turn.generate = Generate(
             session_id=self._session_id,
@@ -415,7 +342,7 @@ class TurnTaker:
             return
         self._speak(turn, chunk.text, last=chunk.last)
 
-    def _speak(self, turn: _Turn, text: str, *, last: bool) -> None:
+    def _speak(self, turn: Turn, text: str, *, last: bool) -> None:
         if not turn.answer_id:
             turn.answer_id = next(self._ids)
             turn.utterance_ids.append(turn.answer_id)
@@ -465,7 +392,7 @@ class TurnTaker:
         outcome: Outcome = "interrupted" if message.interrupted else "answered"
         self._finish(turn, "lost" if message.error and not played else outcome, played)
 
-    def _finish(self, turn: _Turn, outcome: Outcome, played: str) -> None:
+    def _finish(self, turn: Turn, outcome: Outcome, played: str) -> None:
         """The answer is over; what was heard of it is remembered."""
         if turn.transcript and played:
             self._history.append(ChatMessage("user", turn.transcript))
@@ -497,7 +424,7 @@ class TurnTaker:
         elif beat.process in ("asr", "llm") and self._state == "thinking":
             self._apologise(turn, phrases.ONE_MOMENT)
 
-    def _owes(self, turn: _Turn, process: str) -> bool:
+    def _owes(self, turn: Turn, process: str) -> bool:
         """Whether this process has taken on something for the turn and not delivered it."""
         match process:
             case "asr":
@@ -508,7 +435,7 @@ class TurnTaker:
                 return bool(turn.pieces or turn.apology_id)
         return False
 
-    def _ask_again(self, turn: _Turn, process: str) -> None:
+    def _ask_again(self, turn: Turn, process: str) -> None:
         turn.waiting_since_ns = self._now_ns
         match process:
             case "asr":
@@ -519,7 +446,7 @@ class TurnTaker:
             case "tts":
                 self._speak_again(turn)
 
-    def _stop_asking(self, turn: _Turn, process: str) -> None:
+    def _stop_asking(self, turn: Turn, process: str) -> None:
         """Whatever this turn wants of the process seems to kill it."""
         match process:
             case "asr":
@@ -530,7 +457,7 @@ class TurnTaker:
                 turn.mark("tts_failed")
                 self._close("lost")
 
-    def _speak_again(self, turn: _Turn) -> None:
+    def _speak_again(self, turn: Turn) -> None:
         """A new tts knows nothing: apologise and say what has not been heard to its end."""
         turn.apology_id = ""
         if turn.pieces and turn.pieces[-1].last and turn.played_pieces == len(turn.pieces):
@@ -546,7 +473,7 @@ class TurnTaker:
         turn.resumed_at = turn.played_pieces
         self._out.extend(turn.pieces[turn.resumed_at :])
 
-    def _apologise(self, turn: _Turn, text: str) -> None:
+    def _apologise(self, turn: Turn, text: str) -> None:
         """Say something rather than nothing; once a turn."""
         if turn.apology_id:
             return
@@ -563,7 +490,7 @@ class TurnTaker:
             )
         )
 
-    def _give_up(self, turn: _Turn, text: str, why: str) -> None:
+    def _give_up(self, turn: Turn, text: str, why: str) -> None:
         """Nothing more will come of this turn: say so, and close it when that has been heard."""
         turn.mark(why)
         if turn.generate and not turn.reply_complete:
@@ -589,7 +516,7 @@ class TurnTaker:
         settings = self._settings
         if self._state == "listening":
             if waited_ms > LISTENING_BOUND_MS:
-                self._close("lost")
+                self._answer_what_was_heard(turn)
         elif self._owes(turn, "asr") and not turn.reply_complete:
             if waited_ms > settings.asr_timeout_ms:
                 self._give_up(turn, phrases.CANNOT_HEAR, "asr_timeout")
@@ -602,8 +529,19 @@ class TurnTaker:
                 self._cancel(utterance_id)
             self._close("lost")
 
+    def _answer_what_was_heard(self, turn: Turn) -> None:
+        """The end of the speech never came (the microphone was lost): do not wait for it."""
+        turn.mark("listening_timeout")
+        for segment in turn.segments:
+            segment.ended = True
+            if segment.request is None:
+                self._transcribe(segment)
+        turn.waiting_since_ns = self._now_ns
+        self._enter("thinking")
+        self._answer_when_transcribed(turn)
+
     @staticmethod
-    def _speaking_time_ms(turn: _Turn) -> int:
+    def _speaking_time_ms(turn: Turn) -> int:
         """A generous guess of how long the pieces not yet played take to say."""
         ms_per_character = 100
         return ms_per_character * sum(len(p.text) for p in turn.pieces[turn.played_pieces :])

@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from types import FrameType
 
 from appliance import config as configuration
@@ -29,6 +30,7 @@ EXIT_CONFIG = 78
 """``EX_CONFIG`` of sysexits.h: starting again will not help."""
 ENV_SUPERVISOR_PID = "APPLIANCE_SUPERVISOR_PID"
 ENV_RESTARTS = "APPLIANCE_RESTARTS"
+_SYSTEMD_RETRY_S = 5.0
 STACK_DUMP_SIGNAL = signal.SIGUSR1
 
 logger = logging.getLogger(__name__)
@@ -100,6 +102,8 @@ def main() -> None:
         set_up_logging(name, "info")
         logger.error("%s", error)
         status = EXIT_CONFIG
+        if ENV_SUPERVISOR_PID not in os.environ and "NOTIFY_SOCKET" in os.environ:
+            time.sleep(_SYSTEMD_RETRY_S)  # systemd starts it again at once, and for ever
     except Exception:
         logger.exception("%s crashed", name)
         status = EXIT_ERROR
