@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import selectors
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,10 +12,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType
 
 from appliance import config as configuration
+from appliance.audio.devices import tidy_up_after_jack
 from appliance.config import Config
 from appliance.errors import ApplianceError
 from appliance.ipc import segment
@@ -120,8 +119,7 @@ class Supervisor:
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._selector.register(self._wake_read, selectors.EVENT_READ)
         self._stopping = False
-        self._jack_traces = segment.SHM_DIR / f"jack_db-{os.getuid()}"
-        self._jack_was_here = self._jack_traces.exists()
+        tidy_up_after_jack()
         self._sweep()
 
     def _sweep(self) -> None:
@@ -248,34 +246,18 @@ class Supervisor:
 
     def stop(self) -> None:
         """Stop everything, within 2 s, and leave nothing behind."""
-        living = [c.process for c in self._children if c.process is not None]
-        for process in living:
+        living = [(c.label, c.process) for c in self._children if c.process is not None]
+        for _, process in living:
             process.terminate()
         deadline = time.monotonic() + STOP_GRACE_MS / 1000
-        for process in living:
+        for label, process in living:
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                logger.warning("killing process %d, which did not stop in time", process.pid)
+                logger.warning("killing %s, which did not stop in time", label)
                 process.kill()
                 process.wait()
         self._heartbeats.close()
         self._selector.close()
         self._sweep()
-        if not self._jack_was_here:  # PortAudio asks for a JACK server; that leaves a data base
-            shutil.rmtree(self._jack_traces, ignore_errors=True)
         self._lock.release()
-
-
-def running_pid(runtime_dir: Path) -> int | None:
-    """Process id of the supervisor that runs the appliance, or None."""
-    path = runtime_dir / "appliance.lock"
-    if not path.exists():
-        return None
-    lock = segment.FileLock(path)
-    try:
-        if lock.acquire(about=" "):
-            return None
-        return int(lock.holder().split()[0])
-    finally:
-        lock.release()

@@ -82,6 +82,17 @@ def _silence_libraries() -> None:
         function(handler)
 
 
+@cache
+def tidy_up_after_jack() -> None:
+    """Remove at exit what PortAudio's search for a JACK server leaves in ``/dev/shm``.
+
+    Nothing is removed that was there before: then somebody may really use JACK.
+    """
+    traces = Path(f"/dev/shm/jack_db-{os.getuid()}")
+    if not traces.exists():
+        atexit.register(shutil.rmtree, traces, ignore_errors=True)
+
+
 def open_portaudio() -> pyaudio.PyAudio:
     """Initialise PortAudio silently. The list of devices is as of this moment.
 

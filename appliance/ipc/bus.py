@@ -165,6 +165,8 @@ class Bus:
         """Milliseconds the job in hand has been running."""
         self.hung: Callable[[], bool] = lambda: False
         """Whether the job in hand has outrun its bound: then the heartbeat stops."""
+        self.on_ready: Callable[[], None] = lambda: None
+        """Called when the process leaves the state ``starting``."""
         self._restarts = restarts
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self._publisher = self._context.socket(zmq.PUB)
@@ -256,6 +258,8 @@ class Bus:
         """
         if state in ("ready", "degraded"):
             time.sleep(max(0, self._settled_ns - time.monotonic_ns()) / 1e9)
+        if self.state == "starting":
+            self.on_ready()
         self.state, self.detail = state, detail
         self._news_until_ns = time.monotonic_ns() + _NEWS_NS
         self.beat()

@@ -76,10 +76,15 @@ def run(name: str, instance: int = 0) -> int:
     def stop(_signal: int, _frame: FrameType | None) -> None:
         bus.running = False
 
-    signal.signal(signal.SIGTERM, stop)
+    def stop_gracefully() -> None:
+        # Not before: a process that is still loading a model has nothing to put away, and is
+        # ended at once by the signal's default action.
+        signal.signal(signal.SIGTERM, stop)
+        signal.siginterrupt(signal.SIGTERM, True)
+
+    bus.on_ready = stop_gracefully
     # Ctrl-C goes to the whole foreground group; the supervisor decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN if ENV_SUPERVISOR_PID in os.environ else stop)
-    signal.siginterrupt(signal.SIGTERM, True)
     gc.freeze()  # what start-up made stays; the collector need not walk it in the audio path
     bus.beat()
     try:

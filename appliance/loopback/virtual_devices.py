@@ -42,7 +42,7 @@ dir=$1; shift
 setpriv --pdeathsig KILL "$@" </dev/null >"$dir/pulseaudio.log" 2>&1 &
 daemon=$!
 read -r _
-kill "$daemon"; wait "$daemon"
+kill -KILL "$daemon"; wait "$daemon" 2>/dev/null
 rm -rf "$dir"
 """
 
