@@ -7,9 +7,11 @@ with the order of plugging. A USB device is therefore also known by its *stable 
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
