@@ -103,6 +103,7 @@ def open_portaudio() -> pyaudio.PyAudio:
     Raises:
         ApplianceError: ALSA's configuration is missing.
     """
+    tidy_up_after_jack()
     configuration = os.environ.get("ALSA_CONFIG_PATH")
     if configuration and not Path(configuration).is_file():  # PortAudio would abort the process
         raise ApplianceError(
