@@ -28,6 +28,9 @@ def content(sequence: int) -> np.ndarray:
     return np.arange(160, dtype=np.float32) * (1 + sequence % 1021) + sequence % 8191
 
 
+BURST_BLOCKS, REST_S = 16, 0.0005
+
+
 def write_for_ever(place, instance: int, pace_s: float, connection: Connection) -> None:
     """A capture process: waits for the writer lock, then writes until it is killed."""
     bus = Bus(runtime_dir=place.runtime_dir, process="capture", instance=instance)
@@ -37,10 +40,11 @@ def write_for_ever(place, instance: int, pace_s: float, connection: Connection) 
     ring = RingWriter(place.shm_prefix, FORMAT)
     connection.send(ring.epoch)
     while True:
-        sequence = ring.sequence + 1
-        bus.publish(ring.write(content(sequence), time.monotonic_ns()))
-        if pace_s:
-            time.sleep(pace_s)
+        for _ in range(1 if pace_s else BURST_BLOCKS):
+            sequence = ring.sequence + 1
+            bus.publish(ring.write(content(sequence), time.monotonic_ns()))
+        # without any rest in between, readers would be lapped before they saw a single block
+        time.sleep(pace_s or REST_S)
 
 
 def read_for_ever(place, name: str, connection: Connection) -> None:
