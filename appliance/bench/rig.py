@@ -88,7 +88,8 @@ def private_appliance(overrides: Mapping[str, str] | None = None) -> Iterator[Ri
         started = time.monotonic()
         with log_path.open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "appliance", "run"],
+                # it ends with the bench or test that started it, however that ends
+                ["setpriv", "--pdeathsig", "TERM", sys.executable, "-m", "appliance", "run"],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
