@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 from appliance.ipc import segment
 from appliance.messages import BlocksReady, Span
 
-_MAGIC = b"VARING01"
+_MAGIC = b"VARING02"
 # magic, epoch, slots, payload bytes, rate, channels
 _RING_HEADER = struct.Struct("<8sQIIII")
 _RING_HEADER_BYTES = 64
-# epoch, sequence, captured_ns, stream id; then the crc over these and the payload
-_SLOT_HEADER = struct.Struct("<QQqQ")
+# epoch, sequence, captured_ns, stream id, position; then the crc over these and the payload
+_SLOT_HEADER = struct.Struct("<QQqQQ")
 _CRC = struct.Struct("<I")
-_SLOT_HEADER_BYTES = 40  # header, crc, 4 bytes of padding: the payload stays 8-byte aligned
+_SLOT_HEADER_BYTES = 48  # header, crc, 4 bytes of padding: the payload stays 8-byte aligned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class RingFormat:
 MIC_RING = RingFormat(name="mic", slots=6_000, block_samples=160, rate_hz=16_000)
 """60 s of what the microphones heard, after the front-end."""
 SPEAKER_RING = RingFormat(name="speaker", slots=1_000, block_samples=160, rate_hz=16_000)
-"""10 s of what the loudspeaker really played; the stream id is the utterance's hash."""
+"""10 s of what the loudspeaker plays; the stream id is the utterance's hash."""
 
 
 class Block(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -80,6 +80,9 @@ class Block(msgspec.Struct, frozen=True, eq=False, gc=False):
     stream_id: int
     samples: NDArray[np.float32]
     """Shape (block_samples,) for one channel, (block_samples, channels) otherwise."""
+    position: int = 0
+    """Index of its first sample in its device stream, at the ring's rate, where the writer gives
+    one: blocks that were left out are counted, and a stream that was interrupted begins anew."""
 
 
 class RingWriter:
@@ -113,7 +116,11 @@ class RingWriter:
         self._payload_bytes = fmt.payload_bytes
 
     def write(
-        self, samples: NDArray[np.float32], captured_ns: int, stream_id: int = 0
+        self,
+        samples: NDArray[np.float32],
+        captured_ns: int,
+        stream_id: int = 0,
+        position: int = 0,
     ) -> BlocksReady:
         """Put one block into the next slot; publish what this returns.
 
@@ -121,12 +128,13 @@ class RingWriter:
             samples: shape (block_samples,) or (block_samples, channels), float32.
             captured_ns: when its first sample was captured (or will be played).
             stream_id: which stream it belongs to.
+            position: index of its first sample in its device stream, see `Block`.
         """
         payload = np.ascontiguousarray(samples, dtype=np.float32).data.cast("B")
         if payload.nbytes != self._payload_bytes:
             raise ValueError(f"a block has {self._payload_bytes} bytes, not {payload.nbytes}")
         sequence = self.sequence + 1
-        header = _SLOT_HEADER.pack(self.epoch, sequence, captured_ns, stream_id)
+        header = _SLOT_HEADER.pack(self.epoch, sequence, captured_ns, stream_id, position)
         at = _RING_HEADER_BYTES + (sequence % self.format.slots) * self._slot_bytes
         buffer = self._buffer
         start = at + _SLOT_HEADER_BYTES
@@ -183,7 +191,7 @@ class _Life:
         """The block if the slot still (or already) holds it whole, else None."""
         at = _RING_HEADER_BYTES + (sequence % self.format.slots) * self._slot_bytes
         slot = bytes(self.buffer[at : at + _SLOT_HEADER_BYTES + self._payload_bytes])
-        epoch, found, captured_ns, stream_id = _SLOT_HEADER.unpack_from(slot, 0)
+        epoch, found, captured_ns, stream_id, position = _SLOT_HEADER.unpack_from(slot, 0)
         payload = memoryview(slot)[_SLOT_HEADER_BYTES:]
         if (
             found != sequence
@@ -193,7 +201,7 @@ class _Life:
         ):
             return None
         samples = np.frombuffer(payload, dtype=np.float32).reshape(self.format.shape)
-        return Block(epoch, sequence, captured_ns, stream_id, samples)
+        return Block(epoch, sequence, captured_ns, stream_id, samples, position)
 
     def last_whole(self) -> Block | None:
         """The newest whole block, announced or not. For dead writers: nothing moves any more."""

@@ -44,7 +44,7 @@ def reader(place):
 def test_the_mic_ring_holds_a_minute_in_whole_cache_lines():
     assert MIC_RING.slots * MIC_RING.block_samples == 60 * MIC_RING.rate_hz
     assert MIC_RING.slot_bytes % 64 == 0
-    assert MIC_RING.slot_bytes >= MIC_RING.payload_bytes + 40
+    assert MIC_RING.slot_bytes >= MIC_RING.payload_bytes + 48
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4])
@@ -52,11 +52,13 @@ def test_blocks_come_back_as_they_were(place, channels):
     fmt = RingFormat(name="mic", slots=8, block_samples=160, rate_hz=16_000, channels=channels)
     writer, reader = RingWriter(place.shm_prefix, fmt), RingReader(place.shm_prefix, "mic")
     block = np.random.default_rng(1).standard_normal(fmt.shape).astype(np.float32)
-    assert reader.announced(writer.write(block, captured_ns=-5, stream_id=2**64 - 1))
+    assert reader.announced(
+        writer.write(block, captured_ns=-5, stream_id=2**64 - 1, position=2**63 + 1)
+    )
     (read,) = reader.read()
     np.testing.assert_array_equal(read.samples, block)
     assert (read.epoch, read.sequence, read.captured_ns) == (writer.epoch, 0, -5)
-    assert read.stream_id == 2**64 - 1
+    assert (read.stream_id, read.position) == (2**64 - 1, 2**63 + 1)
     assert reader.format == fmt
     reader.close()
     writer.close()
@@ -124,7 +126,7 @@ def test_a_lapped_reader_knows_exactly_how_many_it_lost(writer, reader):
     assert reader.lost_blocks == 22
 
 
-@pytest.mark.parametrize("byte", [0, 8, 16, 24, 32, 40, 55])
+@pytest.mark.parametrize("byte", [0, 8, 16, 24, 32, 40, 48, 63])
 def test_a_slot_with_one_wrong_bit_is_lost_never_heard(writer, reader, byte):
     reader.announced(writer.write(samples(0), 0))
     reader.announced(writer.write(samples(1), 0))
@@ -230,7 +232,7 @@ def test_late_words_of_an_old_life_change_nothing(place, reader):
     new.close()
 
 
-@pytest.mark.parametrize("content", [b"", b"x" * 10, b"VARING01" + bytes(56), b"\xff" * 4096])
+@pytest.mark.parametrize("content", [b"", b"x" * 10, b"VARING02" + bytes(56), b"\xff" * 4096])
 def test_a_segment_that_is_no_ring_is_never_read(place, reader, content):
     path = segment.SHM_DIR / segment.segment_name(place.shm_prefix, "mic", 5)
     path.write_bytes(content)
@@ -244,7 +246,7 @@ def test_last_block_is_the_newest_whole_one(place):
     writer = RingWriter(place.shm_prefix, FORMAT)
     for number in range(20):
         writer.write(samples(number), captured_ns=1000 + number)
-    torn = 64 + (19 % FORMAT.slots) * FORMAT.slot_bytes + 44
+    torn = 64 + (19 % FORMAT.slots) * FORMAT.slot_bytes + 52
     writer._buffer[torn] ^= 1
     die(writer)
     newest = last_block(place.shm_prefix, "mic")
@@ -312,7 +314,7 @@ def test_reader_against_a_list(steps):
         for action, argument in [*steps, ("write", 1), ("announce", 0), ("read", 0)]:
             if action == "write":
                 for _ in range(argument):
-                    message = writer.write(samples(number), number)
+                    message = writer.write(samples(number), number, position=7 * number)
                     written.append(number)
                     number += 1
             elif action == "announce" and writer.sequence >= 0:
@@ -322,9 +324,11 @@ def test_reader_against_a_list(steps):
                     joined = True
                     written = written[-1:]
             elif action == "read":
-                got += [int(block.samples[0]) for block in reader.read()]
+                blocks = reader.read()
+                assert all(b.position == 7 * b.captured_ns == 7 * b.samples[0] for b in blocks)
+                got += [int(block.samples[0]) for block in blocks]
             elif action == "tear":
-                writer._buffer[64 + argument * FORMAT.slot_bytes + 50] ^= 1
+                writer._buffer[64 + argument * FORMAT.slot_bytes + 58] ^= 1
             elif action == "restart":
                 if not joined or not announced_life:  # nobody will ever know of this life
                     written = written[: len(written) - writer.sequence - 1]
