@@ -36,12 +36,16 @@ class Span(msgspec.Struct, frozen=True, array_like=True):
     last: int
 
 
-class BlocksReady(Message, frozen=True, kw_only=True):
+class BlocksReady(Message, frozen=True, kw_only=True, omit_defaults=True):
     """Blocks up to ``sequence`` of ``epoch`` can be read. Cumulative: a lost one loses nothing."""
 
     ring: str
     epoch: int
     sequence: int
+    direction_deg: float | None = None
+    """Mic ring: where the sound of the newest blocks came from, when that is known."""
+    far_end_active: bool = False
+    """Mic ring: whether the loudspeaker was playing meanwhile."""
 
 
 # --- process life ------------------------------------------------------------------------------
@@ -80,6 +84,8 @@ class SpeechEvent(Message, frozen=True, kw_only=True):
     spans: tuple[Span, ...]
     """The audio so far, pre-roll included; more than one when capture was restarted inside it."""
     speech_start_ns: int
+    direction_deg: float | None = None
+    """Where it comes from, counterclockwise in the array's plane; None when that is not known."""
 
 
 class SpeechStarted(SpeechEvent, frozen=True, kw_only=True):
@@ -117,6 +123,50 @@ class AudioGap(Message, frozen=True, kw_only=True):
     session_id: str
     lost_ms: float
     reason: str
+
+
+class ChannelMetrics(msgspec.Struct, frozen=True):
+    """One microphone in the last second."""
+
+    level_dbfs: float
+    health: str
+    """``ok``, or why the front-end leaves it out."""
+
+
+class FrontEndReport(Message, frozen=True, kw_only=True):
+    """What the audio front-end did in the last second. Levels and quantities only, no audio."""
+
+    topic: ClassVar[str] = "capture.metrics"
+    session_id: str
+    at_ns: int
+    far_end_active: bool
+    erle_linear_db: float | None
+    """Echo return loss enhancement of the linear canceller; None without far-end."""
+    erle_final_db: float | None
+    """The same with the residual suppressor."""
+    delay_ms: float | None
+    """Echo behind reference, as aligned; None before the first lock."""
+    drift_ppm: float | None
+    """How much faster the microphone's clock runs than the loudspeaker's."""
+    near_end_dbfs: float
+    """Level of what goes into the mic ring."""
+    far_end_dbfs: float
+    """Level of what was played."""
+    clipped_share: float
+    """Share of microphone samples at full scale."""
+    direction_deg: float | None
+    beam: str
+    """What the beam does: its name, or empty without one."""
+    block_p50_ms: float
+    block_p99_ms: float
+    """Processing time of a block."""
+    xruns: int
+    """Times since the start that microphone audio was lost or dropped."""
+    faults: dict[str, int]
+    """What went wrong and was repaired since the start, by name."""
+    channels: tuple[ChannelMetrics, ...]
+    bypassed: tuple[str, ...] = ()
+    """Stages that are switched off."""
 
 
 # --- the stages of an answer -------------------------------------------------------------------
@@ -298,9 +348,9 @@ class SayText(Message, frozen=True, kw_only=True, tag=True):
 
 
 class Accepted(Message, frozen=True, kw_only=True, tag=True):
-    """The conductor's answer: the turn that this became."""
+    """The answer when a request is taken; the conductor's names the turn that this became."""
 
-    turn_id: str
+    turn_id: str = ""
 
 
 class Refused(Message, frozen=True, kw_only=True, tag=True):
@@ -325,7 +375,15 @@ class InjectProgress(Message, frozen=True, kw_only=True, tag=True):
     """The blocks that carry the injected audio so far."""
 
 
-Request = AskText | SayText | Accepted | Refused | InjectAudio | InjectProgress
+class SetFrontEndBypass(Message, frozen=True, kw_only=True, tag=True):
+    """To capture: switch exactly these stages of the front-end off; an empty set is the normal."""
+
+    stages: tuple[str, ...]
+
+
+Request = (
+    AskText | SayText | Accepted | Refused | InjectAudio | InjectProgress | SetFrontEndBypass
+)
 
 
 # --- the table ---------------------------------------------------------------------------------
@@ -381,6 +439,12 @@ TOPICS: dict[str, TopicSpec] = {
             for name in PROCESSES
         ),
         *_event("capture", AudioGap),
+        TopicSpec(
+            topic=FrontEndReport.topic,
+            message=FrontEndReport,
+            publisher="capture",
+            rate_hz=1.0,
+        ),
         *_event("vad", SpeechStarted, SpeechPaused, SpeechResumed, SpeechEnded),
         *_event("asr", Transcript),
         *_event("llm", ReplyChunk),
