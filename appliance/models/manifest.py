@@ -20,7 +20,7 @@ Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 SizeBytes = Annotated[int, msgspec.Meta(gt=0)]
 Url = Annotated[str, msgspec.Meta(pattern="^https?://")]
 FileUrl = Annotated[str, msgspec.Meta(pattern="^file:///")]
-Task = Literal["vad", "turn", "asr", "llm", "tts"]
+Task = Literal["denoise", "vad", "turn", "asr", "llm", "tts"]
 
 
 class _Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.models.errors import ManifestError
-from appliance.models.manifest import PypiSource, load_manifest, parse_manifest
+from appliance.models.manifest import HttpsSource, PypiSource, load_manifest, parse_manifest
 
 PROJECT_MANIFEST = Path(__file__).parents[2] / "models" / "manifest.toml"
 HASH = "0" * 64
@@ -106,3 +106,11 @@ def test_project_manifest_has_the_default_set() -> None:
     ]
     # A moving address would one day deliver something else than the hash says.
     assert "/main/" not in PROJECT_MANIFEST.read_text()
+
+
+def test_noise_suppression_is_optional_and_small() -> None:
+    model = load_manifest(PROJECT_MANIFEST).model("gtcrn")
+    assert (model.task, model.licence, model.profile) == ("denoise", "MIT", "optional")
+    (file,) = model.files
+    assert [type(source) for source in file.sources] == [PypiSource, HttpsSource]
+    assert model.size_bytes < 1_000_000
