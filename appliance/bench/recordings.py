@@ -1,9 +1,11 @@
-"""Recordings of people speaking, with what they say, from two packages of the distribution.
+"""Recordings of people speaking, with what they say, from packages of the distribution.
 
 `pocketsphinx-testdata`: five sentences of an audio book (librivox), five commands of a card game
 (cards), two short utterances, one sequence of digits. `asterisk-core-sounds-en-g722`: a woman's
 telephone announcements (Allison Smith; CC-BY-SA-3.0), whose text is the one published with them
-(where it is what she says).
+(where it is what she says). `asterisk-core-sounds-{es,fr,it,ru}-g722` (es, fr, it: CC-BY-SA-3.0,
+ru: CC-BY-3.0) have the same announcements by four more voices, without text: sound for scenes in
+which somebody else speaks.
 Each set is spoken by another person in another room.
 """
 
@@ -16,6 +18,7 @@ import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -24,7 +27,11 @@ from appliance.audio.files import read_speech
 from appliance.errors import ApplianceError
 
 _SPHINX = Path("/usr/share/pocketsphinx/test/data")
-_ASTERISK = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
+_ASTERISK = Path("/usr/share/asterisk/sounds")
+_ENGLISH = "en_US_f_Allison"
+PromptVoice = Literal["es_MX_f_Allison", "fr_CA_f_June", "it_IT_m_Carlo", "ru_RU_f_IvrvoiceRU"]
+_PROMPT_SECONDS = (2.0, 8.0)
+_G722_BYTES_PER_SECOND = 8_000
 _TRANSCRIPT = re.compile(r"<s>\s*(.*?)\s*</s>\s*\((.*)\)")
 _RAW_TEXTS = {
     "goforward": "go forward ten meters",
@@ -122,6 +129,17 @@ def announcements() -> list[Recording]:
     return [_announcement(name) for name in _ANNOUNCEMENTS]
 
 
+def prompts(voice: PromptVoice) -> list[Recording]:
+    """Telephone announcements of 2 to 8 s in another language, without their text."""
+    shortest, longest = (seconds * _G722_BYTES_PER_SECOND for seconds in _PROMPT_SECONDS)
+    folder = _need(_ASTERISK / voice)
+    return [
+        Recording(path.stem, _g722(path), "")
+        for path in sorted(folder.glob("*.g722"))
+        if shortest < path.stat().st_size < longest
+    ]
+
+
 def questions() -> list[Recording]:
     """Questions of 2 to 4 s, spoken by the four other synthesised voices of `flite`."""
     return [
@@ -162,17 +180,21 @@ def _transcribed_folder(folder: str, transcription: str) -> list[Recording]:
     ]
 
 
-@cache
 def _announcement(name: str) -> Recording:
+    path = _need(_ASTERISK / _ENGLISH / f"{name}.g722")
+    return Recording(name, _g722(path), _ANNOUNCEMENTS[name])
+
+
+@cache
+def _g722(path: Path) -> Samples:
     try:
         from G722 import G722
     except ImportError as error:
         raise ApplianceError(
             "The recordings need a decoder: install the development dependencies with scripts/test."
         ) from error
-    encoded = _need(_ASTERISK / f"{name}.g722").read_bytes()
-    decoded = np.frombuffer(G722(RATE_HZ, 64_000).decode(encoded), np.int16)
-    return Recording(name, (decoded / 32768).astype(np.float32), _ANNOUNCEMENTS[name])
+    decoded = np.frombuffer(G722(RATE_HZ, 64_000).decode(path.read_bytes()), np.int16)
+    return (decoded / 32768).astype(np.float32)
 
 
 def _raw(path: Path) -> Samples:
@@ -182,7 +204,8 @@ def _raw(path: Path) -> Samples:
 def _need(path: Path) -> Path:
     if path.exists():
         return path
-    package = (
-        "pocketsphinx-testdata" if path.is_relative_to(_SPHINX) else "asterisk-core-sounds-en-g722"
-    )
+    package = "pocketsphinx-testdata"
+    if path.is_relative_to(_ASTERISK):
+        language = path.relative_to(_ASTERISK).parts[0][:2]
+        package = f"asterisk-core-sounds-{language}-g722"
     raise ApplianceError(f"The recording {path} is missing: apt-get install {package}")

@@ -1,12 +1,9 @@
-"""What a room does to sound, as impulse responses and their convolution. Pure, no devices.
-
-Later impairments of the path between loudspeaker and microphone (clock drift, a loudspeaker that
-distorts) belong in `Acoustics` too, before the echo's convolution.
-"""
+"""What a room does to sound, as impulse responses and their convolution. Pure, no devices."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +11,9 @@ from scipy.signal import fftconvolve
 
 from appliance.audio.blocks import Samples
 from appliance.errors import ApplianceError
+
+Point = tuple[float, float, float]
+"""Metres."""
 
 _SPEECH_BELOW_PEAK_DB = 40.0
 
@@ -127,6 +127,71 @@ def anechoic(
     return Acoustics(rate_hz, near, echo, noise_dbfs)
 
 
+@dataclass(frozen=True)
+class Room:
+    """A rectangular room without furniture, and where its microphones are.
+
+    Args:
+        size_m: length, width, height.
+        rt60_s: reverberation time that sets the walls' absorption by Sabine's formula. What the
+            image method then gives decays more slowly: T60 is 0.35 s for 0.3, 0.79 s for 0.6.
+        microphones: position of each, metres.
+        rate_hz: of the responses.
+    """
+
+    size_m: Point
+    rt60_s: float
+    microphones: tuple[Point, ...]
+    rate_hz: int
+
+    def response(self, source: Point) -> Samples:
+        """From a source to every microphone, shape (taps, microphones), remembered.
+
+        A constant delay of 40 samples comes from the simulation's filters.
+
+        Raises:
+            ApplianceError: pyroomacoustics is not installed (it comes with the development tools).
+        """
+        return _image_method(self, source)
+
+
+@lru_cache(maxsize=64)
+def _image_method(room: Room, source: Point) -> Samples:
+    """Allen and Berkley (1979), every image that arrives within the reverberation time."""
+    try:
+        import pyroomacoustics as pra
+    except ImportError as error:
+        raise ApplianceError(
+            "Simulated rooms need pyroomacoustics: install the development dependencies."
+        ) from error
+    absorption, order = pra.inverse_sabine(room.rt60_s, room.size_m)
+    shoe = pra.ShoeBox(
+        room.size_m, fs=room.rate_hz, materials=pra.Material(absorption), max_order=order
+    )
+    shoe.add_microphone_array(np.array(room.microphones).T)
+    shoe.add_source(source)
+    shoe.compute_rir()
+    responses = [microphone[0] for microphone in shoe.rir]
+    result = np.zeros((max(map(len, responses)), len(responses)), np.float32)
+    for channel, taps in enumerate(responses):
+        result[: len(taps), channel] = taps
+    result.flags.writeable = False
+    return result
+
+
+def circle(
+    channels: int, *, centre: Point, radius_m: float = 0.032, turned_deg: float = 0.0
+) -> tuple[Point, ...]:
+    """Microphones on a horizontal circle, the first at `turned_deg`; a single one at its centre."""
+    angles = np.deg2rad(turned_deg) + 2 * np.pi * np.arange(channels) / channels
+    radius_m = radius_m if channels > 1 else 0.0
+    x, y, z = centre
+    return tuple(
+        (x + radius_m * float(np.cos(angle)), y + radius_m * float(np.sin(angle)), z)
+        for angle in angles
+    )
+
+
 def shoebox(
     rate_hz: int,
     channels: int = 1,
@@ -145,30 +210,15 @@ def shoebox(
     Raises:
         ApplianceError: pyroomacoustics is not installed (it comes with the development tools).
     """
-    try:
-        import pyroomacoustics as pra
-    except ImportError as error:
-        raise ApplianceError(
-            "Simulated rooms need pyroomacoustics: install the development dependencies."
-        ) from error
-    size = (5.0, 4.0, 2.7)
-    centre = np.array([2.0, 1.5, 0.9])
-    absorption, order = pra.inverse_sabine(rt60_s, size)
-    room = pra.ShoeBox(size, fs=rate_hz, materials=pra.Material(absorption), max_order=order)
-    angles = 2 * np.pi * np.arange(channels) / channels
-    ring = 0.032 * np.stack([np.cos(angles), np.sin(angles), np.zeros(channels)])
-    room.add_microphone_array(centre[:, None] + (ring if channels > 1 else 0))
-    room.add_source(centre + np.array([0.8, 0.6, 0.0]) * distance_m + np.array([0.0, 0.0, 0.3]))
-    room.add_source(centre + np.array([-0.15, 0.0, 0.0]))
-    room.compute_rir()
+    centre = (2.0, 1.5, 0.9)
+    room = Room((5.0, 4.0, 2.7), rt60_s, circle(channels, centre=centre), rate_hz)
+    person = (centre[0] + 0.8 * distance_m, centre[1] + 0.6 * distance_m, centre[2] + 0.3)
+    loudspeaker = (centre[0] - 0.15, centre[1], centre[2])
 
-    def response(source: int, energy_db: float) -> Samples:
-        raw = [room.rir[microphone][source] for microphone in range(channels)]
-        padded = np.zeros((max(map(len, raw)), channels))
-        for channel, taps in enumerate(raw):
-            padded[: len(taps), channel] = taps
-        padded *= 10 ** (energy_db / 20) / np.linalg.norm(padded[:, 0])
-        return padded.astype(np.float32)
+    def scaled(source: Point, energy_db: float) -> Samples:
+        response = room.response(source)
+        gain = 10 ** (energy_db / 20) / float(np.linalg.norm(response[:, 0]))
+        return np.asarray(response * gain, np.float32)
 
-    echo = None if echo_db is None else response(1, echo_db)
-    return Acoustics(rate_hz, response(0, 0.0), echo, noise_dbfs)
+    echo = None if echo_db is None else scaled(loudspeaker, echo_db)
+    return Acoustics(rate_hz, scaled(person, 0.0), echo, noise_dbfs)

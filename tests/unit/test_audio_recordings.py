@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
@@ -23,7 +25,17 @@ def test_one_by_name() -> None:
     assert recordings.recording("0880").text == "he was not an ill disposed young man"
 
 
+def test_other_voices_speak_for_minutes() -> None:
+    for voice in get_args(recordings.PromptVoice):
+        spoken = recordings.prompts(voice)
+        assert sum(recording.seconds for recording in spoken) > 300
+        assert all(2 <= recording.seconds <= 8.1 for recording in spoken)
+
+
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recordings, "_SPHINX", recordings._SPHINX / "absent")
     with pytest.raises(ApplianceError, match="apt-get install pocketsphinx-testdata"):
         recordings.librivox()
+    monkeypatch.setattr(recordings, "_ASTERISK", recordings._ASTERISK / "absent")
+    with pytest.raises(ApplianceError, match="apt-get install asterisk-core-sounds-it-g722"):
+        recordings.prompts("it_IT_m_Carlo")
