@@ -1,0 +1,88 @@
+"""Automatic gain: a far or soft voice reaches the recogniser as loud as a near one.
+
+The gain controller of WebRTC (AGC2), which raises the gain only while it hears speech and ends in
+a limiter that looks at 10 ms as a whole: it neither delays nor clips.
+Source: `modules/audio_processing/agc2` of WebRTC, bound by the package `pywebrtc-audio`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from pywebrtc_audio import GainController
+
+from appliance.audio.blocks import BLOCK_SAMPLES, RATE_HZ, Samples
+
+_HIGHEST_START_DB = 15.0  # where the controller begins by itself, whatever its largest gain
+_SETTLING_BLOCKS = 400
+_SETTLING_MARGIN_DB = 2.0
+
+
+class AutomaticGain:
+    """Gain for one stream, without latency: 20 µs of CPU per block.
+
+    Args:
+        max_gain_db: never more than this.
+        headroom_db: how far below full scale the peaks of speech are aimed.
+        max_noise_dbfs: noise is never raised above this, so a gain is only as large as the room is
+            quiet.
+        slew_db_per_s: how fast the gain moves.
+        initial_gain_db: where it starts (15 at most).
+    """
+
+    def __init__(
+        self,
+        *,
+        max_gain_db: float = 18.0,
+        headroom_db: float = 10.0,
+        max_noise_dbfs: float = -50.0,
+        slew_db_per_s: float = 6.0,
+        initial_gain_db: float = 0.0,
+    ) -> None:
+        self._controller = GainController(
+            RATE_HZ,
+            max_gain_db=max_gain_db,
+            headroom_db=headroom_db,
+            max_gain_change_db_per_second=slew_db_per_s,
+            max_output_noise_level_dbfs=max_noise_dbfs,
+        )
+        self._max_gain_db = max_gain_db
+        self._max_noise_dbfs = max_noise_dbfs
+        self._settle(initial_gain_db)
+
+    @property
+    def gain_db(self) -> float:
+        """The gain of the last block."""
+        return self._controller.gain_db
+
+    def process(self, block: Samples, *, hold: bool = False) -> Samples:
+        """Return the block (160,), finite, with the gain applied, within ±1.
+
+        With `hold` nothing in it counts as speech, so that it cannot raise the gain: for blocks
+        in which what sounds like speech may be left over from the loudspeaker.
+        """
+        return self._controller.process(
+            np.ascontiguousarray(block, np.float32), 0.0 if hold else None
+        )
+
+    def state(self) -> dict[str, NDArray[np.float64]]:
+        """The gain, to start from another time."""
+        return {"gain_db": np.array(self.gain_db)}
+
+    def restore(self, state: Mapping[str, NDArray[np.float64]]) -> None:
+        """Start anew from the gain of an earlier `state`."""
+        self._settle(float(state["gain_db"]))
+
+    def _settle(self, gain_db: float) -> None:
+        """Bring the controller to a gain.
+
+        It cannot be told one, and begins at 15 dB, even where less is the most allowed. Noise just
+        so loud that no larger gain is allowed leads it there in 1.5 ms.
+        """
+        gain_db = max(0.0, min(gain_db, self._max_gain_db, _HIGHEST_START_DB))
+        level_db = self._max_noise_dbfs - gain_db + _SETTLING_MARGIN_DB
+        noise = np.random.default_rng(0).standard_normal(_SETTLING_BLOCKS * BLOCK_SAMPLES)
+        self._controller.reset()
+        self._controller.process((noise * 10 ** (level_db / 20)).astype(np.float32), 0.0)

@@ -1,0 +1,140 @@
+"""What comes in and goes out of the front-end is bounded, whatever the hardware delivers."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.signal
+from numpy.typing import NDArray
+
+from appliance.audio.blocks import BLOCK_SAMPLES, RATE_HZ, Samples
+
+_CLIPPED = 1 - 1.5 / 32768  # full scale of a 16-bit converter, either sign
+_ORDER = 2
+_DC_SMOOTHING = 0.05
+_MEMORY_BLOCKS = 25
+_SILENCE = 1e-9
+"""Mean square that a stage's rounding may add to digital silence (-90 dBFS)."""
+
+
+@dataclass
+class Faults:
+    """How much was wrong with what came in, since the start."""
+
+    nan_samples: int = 0
+    """Not a number, or infinite; replaced by zero."""
+    excess_samples: int = 0
+    """Beyond full scale by more than rounding; clipped."""
+    clipped_samples: int = 0
+    """At full scale."""
+    dc_blocks: int = 0
+    """Blocks in which a microphone had a constant offset of more than 2 % of full scale."""
+
+
+class Sanitizer:
+    """Microphone blocks that the other stages can rely on: finite, within ±1, without offset.
+
+    A Butterworth high-pass of the second order, the same for every channel, so that it changes
+    nothing between them. Use one for the far-end reference too: what is taken from the microphones
+    alone would have to be learnt by the echo canceller. No latency; 10 µs of CPU per block of four.
+
+    Args:
+        channels: of the stream.
+        cutoff_hz: of the high-pass (-3 dB). 70 Hz takes offset and mains hum, and less than
+            0.5 dB at 120 Hz, the lowest voices.
+    """
+
+    DC_LIMIT = 0.02
+
+    def __init__(self, channels: int, *, cutoff_hz: float = 70.0) -> None:
+        self.faults = Faults()
+        self._high_pass = _block_high_pass(cutoff_hz)
+        self._input = np.zeros((channels, BLOCK_SAMPLES + _ORDER), np.float32)
+        self._offset = np.zeros(channels, np.float32)
+
+    @property
+    def offset(self) -> Samples:
+        """The constant offset of each channel over the last 0.2 s, in full scales."""
+        return self._offset
+
+    def process(self, block: Samples) -> Samples:
+        """Return the block (channels, 160) without faults, counting them."""
+        peak = np.abs(block).max()
+        if not peak < _CLIPPED:  # also when the peak is not a number
+            block = self._bounded(block)
+        self._input[:, :BLOCK_SAMPLES] = block
+        output: Samples = self._input @ self._high_pass
+        self._input[:, BLOCK_SAMPLES:] = output[:, BLOCK_SAMPLES:-1]
+        self._offset = self._offset + _DC_SMOOTHING * (output[:, -1] - self._offset)
+        self.faults.dc_blocks += int(np.abs(self._offset).max() > self.DC_LIMIT)
+        result: Samples = output[:, :BLOCK_SAMPLES].copy()
+        return result
+
+    def _bounded(self, block: Samples) -> Samples:
+        finite = np.isfinite(block)
+        self.faults.nan_samples += block.size - int(np.count_nonzero(finite))
+        block = np.where(finite, block, np.float32(0))
+        magnitude = np.abs(block)
+        excess = int(np.count_nonzero(magnitude > 2 - _CLIPPED))
+        self.faults.excess_samples += excess
+        self.faults.clipped_samples += int(np.count_nonzero(magnitude >= _CLIPPED)) - excess
+        bounded: Samples = np.clip(block, -1.0, 1.0)
+        return bounded
+
+
+def _block_high_pass(cutoff_hz: float) -> NDArray[np.float32]:
+    """The filter over a block as one matrix, four times as fast as sample by sample.
+
+    From a block and the filter's two memories (162,) to the filtered block, the memories after it,
+    and the block's mean (163,).
+    """
+    sections = scipy.signal.butter(_ORDER, cutoff_hz, "highpass", fs=RATE_HZ, output="sos")
+    inputs = np.eye(BLOCK_SAMPLES + _ORDER, BLOCK_SAMPLES)
+    memories = np.eye(BLOCK_SAMPLES + _ORDER, _ORDER, -BLOCK_SAMPLES)[np.newaxis]
+    filtered, after = scipy.signal.sosfilt(sections, inputs, zi=memories)
+    mean = inputs.mean(axis=1, keepdims=True)
+    matrix: NDArray[np.float32] = np.hstack([filtered, after[0], mean]).astype(np.float32)
+    return matrix
+
+
+class OutputGuard:
+    """The last stage: nothing that is not finite, beyond ±1, or too loud for what was heard.
+
+    A block may be `max_gain_db` louder (mean square) than the loudest microphone within the last
+    250 ms, which is more than the chain's latency. A stage that runs away is turned down at once,
+    and up again over 10 ms when it has recovered.
+
+    Args:
+        max_gain_db: the largest gain of the automatic gain control.
+    """
+
+    def __init__(self, max_gain_db: float) -> None:
+        self.guarded_blocks = 0
+        """Blocks that had to be changed."""
+        self._max_gain = 10 ** (max_gain_db / 10)
+        self._heard: deque[float] = deque([0.0], maxlen=_MEMORY_BLOCKS)
+        self._gain = 1.0
+
+    def process(self, block: Samples, mic: Samples) -> Samples:
+        """Return the block (160,) that may go out.
+
+        Args:
+            block: what the last stage gave.
+            mic: shape (channels, 160), what the `Sanitizer` gave meanwhile.
+        """
+        self._heard.append(float(np.einsum("ij,ij->i", mic, mic).max()) / mic.shape[1])
+        allowed = self._max_gain * max(self._heard) + _SILENCE
+        level = float(np.vdot(block, block)) / len(block)
+        if self._gain == 1.0 and level <= allowed and np.abs(block).max() <= 1.0:
+            return block
+        self.guarded_blocks += 1
+        if not np.isfinite(level):
+            self._gain = 0.0
+            return np.zeros_like(block)
+        gain = min(1.0, float(np.sqrt(allowed / level)) if level > 0 else 1.0)
+        ramp = np.linspace(min(self._gain, gain), gain, len(block), dtype=np.float32)
+        self._gain = gain
+        bounded: Samples = np.clip(block * ramp, -1.0, 1.0)
+        return bounded
