@@ -53,7 +53,7 @@ class Geometry:
         """Azimuth of the line along which the array is widest, in [0, 180)."""
         centred = self.positions_m[:, :2] - self.positions_m[:, :2].mean(axis=0)
         along = np.linalg.svd(centred)[2][0]
-        return float(np.degrees(np.arctan2(along[1], along[0])) % 180)
+        return round(float(np.degrees(np.arctan2(along[1], along[0]))), 6) % 180
 
     def fold(self, azimuth_deg: float) -> float:
         """An azimuth in [0, 360); for a line of microphones, in the half to the left of its axis.
