@@ -68,8 +68,11 @@ def private_appliance(overrides: Mapping[str, str] | None = None) -> Iterator[Ri
     Raises:
         ApplianceError: it did not become ready; the message holds the end of its log.
     """
+    channels = configuration.load(
+        variables={**os.environ, **(overrides or {})}
+    ).audio.input_channels
     with (
-        VirtualDevices() as devices,
+        VirtualDevices(microphone_channels=channels) as devices,
         tempfile.TemporaryDirectory(prefix="va-", dir="/run" if os.getuid() == 0 else None) as run,
         tempfile.TemporaryDirectory(prefix="va-log-") as logs,
     ):

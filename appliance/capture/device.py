@@ -26,6 +26,10 @@ class Capture:
     """When the first frame was at the microphone, CLOCK_MONOTONIC."""
     frames: Samples
     """Shape (n, channels), read-only, at the device's rate."""
+    first_frame: int = 0
+    """Index of the first frame since the microphone was made; dropped blocks are counted."""
+    stretch: int = 0
+    """Another number than before: the device was opened anew, or it lost nobody knows how much."""
 
 
 @dataclass
@@ -71,6 +75,7 @@ class Microphone:
         self._limit = max(1, queue_ms // block_ms)
         self._queue: deque[tuple[bytes, int, int, bool]] = deque()
         self._frame = 0
+        self._stretch = 0
         self._clock: SampleClock | None = None
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stream = DeviceStream(
@@ -151,10 +156,13 @@ class Microphone:
             if lost:
                 self.statistics.device_overflows += 1
                 self._clock.reset()
+                self._stretch += 1
             self.statistics.blocks += 1
             frames = np.frombuffer(data, np.float32).reshape(-1, self._stream.channels)
             first_sample_ns = self._clock.observe(frame, observed_ns)
-            captures.append(Capture(first_sample_ns, frames[:, : self._channels]))
+            captures.append(
+                Capture(first_sample_ns, frames[:, : self._channels], frame, self._stretch)
+            )
         if not captures:
             self._stream.check()
         return captures
@@ -164,6 +172,7 @@ class Microphone:
         if not self._stream.is_open:
             self._queue.clear()
             self._clock = None
+            self._stretch += 1
         return self._stream.reopen_if_due()
 
     def close(self) -> None:

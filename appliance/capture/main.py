@@ -1,4 +1,4 @@
-"""The capture process: microphone to mic ring.
+"""The capture process: microphones and far-end reference in, the user's voice into the mic ring.
 
 Two instances run. The one that holds the ring's writer lock captures; the other has everything
 ready and waits for the lock, which the kernel hands over the moment the first one dies.
@@ -9,29 +9,45 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 
 import numpy as np
 
-from appliance.audio.blocks import BLOCK_NS, Samples
+from appliance.audio.blocks import BLOCK_NS
 from appliance.audio.devices import DeviceLost
-from appliance.capture.device import Microphone
-from appliance.capture.framer import BlockFramer
+from appliance.capture.device import Capture, Microphone
+from appliance.capture.far_end import FarEndTimeline
+from appliance.capture.framer import NS_PER_SAMPLE, BlockFramer, DatedBlock
 from appliance.capture.inject import Injector
+from appliance.capture.passthrough import FrontEnd
+from appliance.capture.warm_start import WarmStart, state_dir
 from appliance.config import Config
 from appliance.errors import ApplianceError
-from appliance.ipc.audio_ring import MIC_RING, RingWriter, last_block
+from appliance.ipc.audio_ring import MIC_RING, SPEAKER_RING, RingReader, RingWriter, last_block
 from appliance.ipc.bus import Bus
 from appliance.ipc.segment import FileLock
-from appliance.messages import LOCAL_SESSION, AudioGap, InjectAudio, Refused
+from appliance.messages import (
+    LOCAL_SESSION,
+    Accepted,
+    AudioGap,
+    BlocksReady,
+    InjectAudio,
+    Refused,
+    SetFrontEndBypass,
+    ring_topic,
+)
 
 logger = logging.getLogger(__name__)
 
-TOPICS: tuple[str, ...] = ()
+TOPICS = (ring_topic(SPEAKER_RING.name),)
 _LEVEL_BLOCKS = 50
 """The level in the heartbeat is the mean of this many blocks."""
 _RETRY_MS = 50
 _WAKE_BLOCKS = 2
 """Blocks are announced two at a time: at 10 ms later at most, half the wake-ups of all readers."""
+_LONGEST_UNREAD_NS = 100_000_000
+"""While something is played its announcements wake the loop; the microphone is looked at too."""
+_FAR_END_REWIND_BLOCKS = 50
 
 
 def main(config: Config, bus: Bus) -> None:
@@ -43,15 +59,33 @@ def main(config: Config, bus: Bus) -> None:
     )
     try:
         _prepare(microphone)
+        front_end = FrontEnd()
         if not _wait_for_lock(bus):
             return
         previous = last_block(config.shm_prefix, MIC_RING.name)
         writer = RingWriter(config.shm_prefix, MIC_RING)
         bus.rings = {MIC_RING.name: writer.epoch}
+        far_end = RingReader(config.shm_prefix, SPEAKER_RING.name)
+        warm_start = WarmStart(
+            state_dir(bus.runtime_dir),
+            config.audio.input_device,
+            config.audio.input_channels,
+            config.audio.output_device,
+        )
+        capture = _Capture(
+            bus,
+            microphone,
+            writer,
+            far_end=far_end,
+            front_end=front_end,
+            warm_start=warm_start,
+        )
         try:
-            _Capture(bus, microphone, writer, previous.captured_ns if previous else None).run()
+            capture.run(previous.captured_ns if previous else None)
         finally:
             writer.close()
+            far_end.close()
+            capture.close()
     finally:
         microphone.close()
 
@@ -94,23 +128,47 @@ class _Capture:
     """The active instance's loop."""
 
     def __init__(
-        self, bus: Bus, microphone: Microphone, writer: RingWriter, heard_until_ns: int | None
+        self,
+        bus: Bus,
+        microphone: Microphone,
+        writer: RingWriter,
+        *,
+        far_end: RingReader,
+        front_end: FrontEnd,
+        warm_start: WarmStart,
     ) -> None:
         self._bus = bus
         self._microphone = microphone
         self._writer = writer
-        self._heard_until_ns = heard_until_ns
+        self._far_end = far_end
+        self._front_end = front_end
+        self._warm_start = warm_start
+        self._latency_ns = front_end.latency_samples * NS_PER_SAMPLE
+        self._timeline = FarEndTimeline()
+        self._framer: BlockFramer | None = None
+        self._next_frame = -1
+        self._stretch = -1
+        self._injector = Injector()
+        self._heard_until_ns: int | None = None
         """Time of the last block before an interruption, until the first one after it."""
         self._gap_reason = "capture was restarted"
-        self._framer: BlockFramer | None = None
-        self._injector = Injector()
+        self._direction_deg: float | None = None
+        self._far_end_active = False
+        self._last_read_ns = 0
         self._power = 0.0
         self._blocks = 0
         self._lost_ms = 0.0
 
-    def run(self) -> None:
-        """Capture until told to stop; a lost device is taken up again."""
+    def run(self, heard_until_ns: int | None) -> None:
+        """Capture until told to stop; a lost device is taken up again.
+
+        Args:
+            heard_until_ns: time of the last block that a predecessor wrote.
+        """
         bus, microphone = self._bus, self._microphone
+        self._heard_until_ns = heard_until_ns
+        if state := self._warm_start.load():
+            self._front_end.restore(state)
         try:
             microphone.start()
         except (ApplianceError, OSError) as error:
@@ -121,16 +179,25 @@ class _Capture:
         bus.wake_on(microphone.fileno())
         while bus.running:
             if microphone.is_open:
-                bus.receive()
-                self._read()
+                self._step()
             elif microphone.reopen_if_due():
-                self._framer = None
                 bus.ready()
             else:
                 bus.receive(_RETRY_MS)
             self._take_requests()
 
-    def _read(self) -> None:
+    def close(self) -> None:
+        """Keep what was learnt."""
+        self._warm_start.save(self._front_end.state())
+        self._warm_start.close()
+
+    def _step(self) -> None:
+        message = self._bus.receive()
+        if isinstance(message, BlocksReady):
+            self._far_end.announced(message, rewind_blocks=_FAR_END_REWIND_BLOCKS)
+            if time.monotonic_ns() < self._last_read_ns + _LONGEST_UNREAD_NS:
+                return
+        self._last_read_ns = time.monotonic_ns()
         try:
             captures = self._microphone.read()
         except DeviceLost as error:
@@ -138,30 +205,58 @@ class _Capture:
             self._bus.ready("degraded", str(error))
             self._gap_reason = "the microphone was lost"
             return
+        for far_block in self._far_end.read():
+            self._timeline.push(far_block)
         before = self._writer.sequence
         for capture in captures:
-            if self._framer is None:
-                self._framer = BlockFramer(self._microphone.rate_hz)
-            for captured_ns, block in self._framer.push(capture.frames, capture.first_sample_ns):
-                self._write(block, captured_ns)
+            for block in self._frame(capture):
+                self._write(block)
         if self._writer.sequence > before:
-            self._bus.publish(self._writer.announcement())
+            self._announce()
 
-    def _write(self, block: Samples, captured_ns: int) -> None:
+    def _frame(self, capture: Capture) -> list[DatedBlock]:
+        """Blocks of consecutive frames; whatever is missing between them is counted."""
+        if capture.stretch != self._stretch:
+            self._stretch = capture.stretch
+            self._timeline.restart_microphone()
+            self._framer = None
+        if self._framer is None or capture.first_frame != self._next_frame:
+            rate_hz, channels = self._microphone.rate_hz, capture.frames.shape[1]
+            self._framer = BlockFramer(rate_hz, channels, capture.first_frame)
+        self._next_frame = capture.first_frame + len(capture.frames)
+        return self._framer.push(capture.frames, capture.first_sample_ns)
+
+    def _write(self, heard: DatedBlock) -> None:
+        far = self._timeline.take(heard.position, heard.first_sample_ns)
+        processed = self._front_end.process(heard.samples, far)
+        captured_ns = heard.first_sample_ns - self._latency_ns
         if self._gap_reason:
             if self._heard_until_ns is not None:
                 self._report_gap(captured_ns - self._heard_until_ns - BLOCK_NS)
             self._gap_reason = ""
-        block = self._injector.replace(block)
+        block = self._injector.replace(processed.samples)
         self._writer.write(block, captured_ns)
         report = self._injector.note(self._writer.epoch, self._writer.sequence)
         if report:
             self._bus.reply(*report)
+        self._direction_deg = processed.direction_deg
+        self._far_end_active = processed.far_end_active
         self._heard_until_ns = captured_ns
         self._blocks += 1
         self._power += float(np.dot(block, block)) / len(block)
         if self._blocks % _LEVEL_BLOCKS == 0:
             self._update_counters()
+
+    def _announce(self) -> None:
+        self._bus.publish(
+            BlocksReady(
+                ring=MIC_RING.name,
+                epoch=self._writer.epoch,
+                sequence=self._writer.sequence,
+                direction_deg=self._direction_deg,
+                far_end_active=self._far_end_active,
+            )
+        )
 
     def _report_gap(self, lost_ns: int) -> None:
         lost_ms = max(0.0, lost_ns / 1e6)
@@ -185,9 +280,21 @@ class _Capture:
 
     def _take_requests(self) -> None:
         for client, request in self._bus.requests():
-            if not isinstance(request, InjectAudio):
-                self._bus.reply(client, Refused(reason="capture does not take this request"))
-            elif not self._microphone.is_open:
-                self._bus.reply(client, Refused(reason="the microphone is not open"))
-            elif reason := self._injector.accept(client, request):
+            match request:
+                case InjectAudio() if not self._microphone.is_open:
+                    reason = "the microphone is not open"
+                case InjectAudio():
+                    reason = self._injector.accept(client, request)
+                case SetFrontEndBypass(stages=stages):
+                    reason = self._bypass(stages)
+                    if not reason:
+                        self._bus.reply(client, Accepted())
+                case _:
+                    reason = "capture does not take this request"
+            if reason:
                 self._bus.reply(client, Refused(reason=reason))
+
+    def _bypass(self, stages: tuple[str, ...]) -> str:
+        """Switch these stages off; returns why it is refused, empty when it is not."""
+        self._front_end.bypass = frozenset(stages)
+        return ""

@@ -250,11 +250,9 @@ class _Service:
             return
         for report in reports:
             self._report(report)
-        now_ns = time.monotonic_ns()
-        for message in self._far_end.take(
-            self._loudspeaker.played(), self._loudspeaker.rate_hz, now_ns
-        ):
-            self._bus.publish(message)
+        played = self._loudspeaker.played()
+        if announcement := self._far_end.take(played, self._loudspeaker.rate_hz):
+            self._bus.publish(announcement)
         if self._utterances:
             for utterance_id, index in self._progress.newly_played(self._loudspeaker.queued_ms):
                 if utterance := self._utterances.get(utterance_id):
@@ -278,7 +276,6 @@ class _Service:
             return
         match report.kind:
             case PlaybackEventKind.STARTED:
-                self._far_end.started(report.utterance_id, report.dac_ns)
                 self._bus.publish(
                     PlaybackStarted(
                         session_id=utterance.session_id,

@@ -40,14 +40,16 @@ class PlaybackReport:
 
 @dataclass(frozen=True)
 class PlayedBlock:
-    """What was really sent to the loudspeaker, after gain and fades."""
+    """What was handed to the device, after gain and fades: it will be heard."""
 
     first_frame: int
-    """Counts since the stream was opened; blocks that were left out were silent."""
+    """Counts since the stream was opened or last ran dry; blocks that were left out were silent."""
     dac_ns: int
     """When the first sample is at the converter, CLOCK_MONOTONIC (shortly after now)."""
     samples: Samples
     """Shape (n,), mono at the device's rate."""
+    started: tuple[tuple[int, str], ...] = ()
+    """(frame, utterance) of each first audible sample in it."""
 
 
 @dataclass
@@ -99,6 +101,8 @@ class Loudspeaker:
             deque(maxlen=_REFERENCE_BLOCKS) if reference else None
         )
         self._silent_blocks = _TAIL_BLOCKS
+        self._continuous_from = 0
+        """Frame of the queue at which the device's stream began, or began again."""
         self._silence = b""
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stream = DeviceStream(
@@ -155,6 +159,7 @@ class Loudspeaker:
         """
         self.prepare()
         self._clock = SampleClock(self.rate_hz, _CLOCK_GAIN, _CLOCK_GAIN)
+        self._continuous_from = self._prepared().frame
         self._stream.start()
 
     def enqueue(self, utterance_id: str, samples: Samples, rate_hz: int) -> bool:
@@ -224,7 +229,10 @@ class Loudspeaker:
         return reports
 
     def played(self) -> list[PlayedBlock]:
-        """The far-end reference since the last call. Silence longer than 0.5 s is left out."""
+        """The far-end reference since the last call, ahead of the air.
+
+        Silence longer than 0.5 s is left out.
+        """
         if self._played is None:
             return []
         return [self._played.popleft() for _ in range(len(self._played))]
@@ -235,6 +243,7 @@ class Loudspeaker:
             return True
         if self._clock is not None:
             self._clock.reset()
+            self._continuous_from = self._prepared().frame
         return self._stream.reopen_if_due()
 
     def close(self) -> None:
@@ -259,6 +268,7 @@ class Loudspeaker:
         if status & pyaudio.paOutputUnderflow:
             self.statistics.device_underflows += 1
             clock.reset()
+            self._continuous_from = queue.frame
         delay_ns = round((times["output_buffer_dac_time"] - times["current_time"]) * 1e9)
         first_frame = queue.frame
         dac_ns = clock.observe(first_frame, now_ns + delay_ns + self._hidden_delay_ns)
@@ -267,7 +277,7 @@ class Loudspeaker:
             events = queue.take_events()
         self._pending.extend((clock.time_of(event.frame), event) for event in events)
         self._report_past(now_ns)
-        self._publish(first_frame, dac_ns, block, frames)
+        self._publish(first_frame, dac_ns, block, frames, events)
         if block is None:
             if len(self._silence) != 4 * frames * self._stream.channels:
                 self._silence = bytes(4 * frames * self._stream.channels)
@@ -281,7 +291,14 @@ class Loudspeaker:
             self._reports.append(PlaybackReport(event.kind, event.utterance_id, dac_ns, played_ms))
             os.eventfd_write(self._event, 1)
 
-    def _publish(self, first_frame: int, dac_ns: int, block: Samples | None, frames: int) -> None:
+    def _publish(
+        self,
+        first_frame: int,
+        dac_ns: int,
+        block: Samples | None,
+        frames: int,
+        events: list[PlaybackEvent],
+    ) -> None:
         if self._played is None:
             return
         self._silent_blocks = 0 if block is not None else self._silent_blocks + 1
@@ -290,5 +307,11 @@ class Loudspeaker:
         if len(self._played) == _REFERENCE_BLOCKS:
             self.statistics.dropped_reference_blocks += 1
         samples = np.zeros(frames, np.float32) if block is None else block
-        self._played.append(PlayedBlock(first_frame, dac_ns, samples))
+        started = tuple(
+            (event.frame - self._continuous_from, event.utterance_id)
+            for event in events
+            if event.kind is PlaybackEventKind.STARTED
+        )
+        first_frame -= self._continuous_from
+        self._played.append(PlayedBlock(first_frame, dac_ns, samples, started))
         os.eventfd_write(self._event, 1)

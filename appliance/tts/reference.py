@@ -1,4 +1,4 @@
-"""The far-end reference: what the loudspeaker really played, as blocks of the speaker ring."""
+"""The far-end reference: what the loudspeaker plays, as blocks of the speaker ring."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterable
 
-from appliance.audio.blocks import BLOCK_NS
+from appliance.audio.blocks import BLOCK_SAMPLES, RATE_HZ
 from appliance.capture.framer import BlockFramer
 from appliance.ipc.audio_ring import RingWriter
 from appliance.messages import BlocksReady
@@ -19,44 +19,39 @@ def stream_id(utterance_id: str) -> int:
 
 
 class FarEnd:
-    """Dates, resamples and names what was played.
+    """Dates, resamples and names what is handed to the loudspeaker.
 
-    A block is written once the time of its last sample has passed: only then is it certain which
-    utterance was heard in it.
+    A block is written at hand-over, some 30 ms before it is heard: an echo canceller must have the
+    reference before the echo.
     """
 
     def __init__(self, writer: RingWriter) -> None:
         self._writer = writer
         self._framer: BlockFramer | None = None
         self._next_frame = -1
-        self._waiting: deque[PlayedBlock] = deque()
-        self._starts: deque[tuple[int, int]] = deque(maxlen=64)
-        """(time, stream id) of the utterances' first audible samples."""
+        self._stream_id = 0
+        self._starts: deque[tuple[int, int]] = deque()
+        """(position, stream id) of first audible samples that lie ahead of what was written."""
 
-    def started(self, utterance_id: str, dac_ns: int) -> None:
-        """An utterance was first heard at this time."""
-        self._starts.append((dac_ns, stream_id(utterance_id)))
+    def take(self, played: Iterable[PlayedBlock], rate_hz: int) -> BlocksReady | None:
+        """Take what was handed to the device, at its rate; returns what to publish, if anything."""
+        before = self._writer.sequence
+        for block in played:
+            self._write(block, rate_hz)
+        return self._writer.announcement() if self._writer.sequence > before else None
 
-    def take(self, played: Iterable[PlayedBlock], rate_hz: int, now_ns: int) -> list[BlocksReady]:
-        """Take what was handed to the device, at its rate; returns the announcements to publish."""
-        self._waiting.extend(played)
-        announcements = []
-        while self._waiting and self._waiting[0].dac_ns + 2 * BLOCK_NS < now_ns:
-            announcements += self._write(self._waiting.popleft(), rate_hz)
-        return announcements
-
-    def _write(self, block: PlayedBlock, rate_hz: int) -> list[BlocksReady]:
+    def _write(self, block: PlayedBlock, rate_hz: int) -> None:
         if self._framer is None or block.first_frame != self._next_frame:
-            self._framer = BlockFramer(rate_hz)
+            self._framer = BlockFramer(rate_hz, first_frame=block.first_frame)
+            while self._starts:  # began at the very end of the stretch before
+                self._stream_id = self._starts.popleft()[1]
         self._next_frame = block.first_frame + len(block.samples)
-        return [
-            self._writer.write(samples, at_ns, self._stream_at(at_ns + BLOCK_NS))
-            for at_ns, samples in self._framer.push(block.samples[:, None], block.dac_ns)
-        ]
-
-    def _stream_at(self, at_ns: int) -> int:
-        current = 0
-        for start_ns, stream in self._starts:
-            if start_ns < at_ns:
-                current = stream
-        return current
+        for frame, utterance_id in block.started:
+            self._starts.append((frame * RATE_HZ // rate_hz, stream_id(utterance_id)))
+        for dated in self._framer.push(block.samples[:, None], block.dac_ns):
+            end = dated.position + BLOCK_SAMPLES
+            while self._starts and self._starts[0][0] < end:
+                self._stream_id = self._starts.popleft()[1]
+            self._writer.write(
+                dated.samples[0], dated.first_sample_ns, self._stream_id, dated.position
+            )

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from appliance.audio.blocks import BLOCK_SAMPLES
-from appliance.capture.framer import BlockFramer
 from appliance.capture.inject import PATIENCE_BLOCKS, QUEUE_LIMIT_SAMPLES, Injector
 from appliance.messages import InjectAudio, InjectProgress
 
@@ -93,13 +92,3 @@ def test_audio_beyond_full_scale_is_clipped() -> None:
     injector = Injector()
     injector.accept(b"a", audio(BLOCK_SAMPLES, value=1e38))
     assert hear(injector, 1)[0].max() == 1.0
-
-
-@pytest.mark.parametrize("rate_hz", [16_000, 48_000])
-def test_a_device_that_delivers_no_numbers_is_heard_as_silence(rate_hz: int) -> None:
-    framer = BlockFramer(rate_hz)
-    frames = np.zeros((rate_hz // 10, 1), np.float32)
-    frames[5:9] = [[np.nan], [np.inf], [-np.inf], [np.nan]]
-    blocks = [block for _, block in framer.push(frames, 0)]
-    assert blocks
-    assert all(np.isfinite(block).all() for block in blocks)
