@@ -119,37 +119,51 @@ class History:
 class FractionalReader:
     """Reads a stream between its samples: windowed sinc, 80 dB clean up to 7 kHz.
 
-    Inside a block the distance to the whole sample changes linearly by up to a twelfth of a sample:
-    the interpolation filter is computed for the block's first, middle and last sample, and every
-    sample takes the parabola through the three.
+    The interpolation filter of a position comes from a table of fractions (polyphase). Inside a
+    block the fraction changes linearly by up to a twelfth of a sample: the filters of the block's
+    first, middle and last sample are taken, and every sample lies on the parabola through the
+    three.
     """
 
     HALF = 24
     """Samples needed on either side of a position."""
     _BETA = 8.5
+    _FRACTIONS = 512
+    """Rows of the table per sample; between them it is interpolated, with 100 dB."""
+    _REACH = 0.6
 
     def __init__(self) -> None:
-        self._taps = np.arange(-self.HALF, self.HALF + 1, dtype=np.float64)
-        x = np.linspace(-1, 1, BLOCK_SAMPLES)
-        self._parabola = np.stack([x * (x - 1) / 2, 1 - x * x, x * (x + 1) / 2])
-        self._parabola = self._parabola.astype(np.float32)
+        steps = round(self._REACH * self._FRACTIONS)
+        fractions = np.arange(-steps, steps + 1)[:, None] / self._FRACTIONS
+        distance = np.arange(-self.HALF, self.HALF + 1) - fractions
+        inside = 1 - np.square(distance / (self.HALF + 1))
+        filters = np.sinc(distance) * i0(self._BETA * np.sqrt(inside)) / i0(self._BETA)
+        self._filters: Samples = filters.astype(np.float32)
+        self._middle = steps
+        self._along: Samples = np.linspace(-1, 1, BLOCK_SAMPLES, dtype=np.float32)
+
+    def _filter(self, fraction: float) -> Samples:
+        row = fraction * self._FRACTIONS + self._middle
+        whole = int(row)
+        lower, upper = self._filters[whole], self._filters[whole + 1]
+        between: Samples = lower + np.float32(row - whole) * (upper - lower)
+        return between
 
     def read(self, history: History, first: float, last: float) -> Samples:
         """A block (160,) whose first and last sample lie at these indices of the history."""
         span = BLOCK_SAMPLES - 1
-        offset = (last - span - first) / 2
-        middle = first + offset
+        middle = (first + last - span) / 2
         whole = round(middle)
-        nodes = middle - whole + np.array([[-offset], [0.0], [offset]])
-        distance = self._taps - nodes
-        inside = 1 - np.square(distance / (self.HALF + 1))
-        filters = np.sinc(distance) * i0(self._BETA * np.sqrt(inside)) / i0(self._BETA)
         around = history.window(whole + span + self.HALF + 1, span + 2 * self.HALF + 1)
-        if offset == 0:
-            return np.correlate(around, filters[1].astype(np.float32))
-        block = np.zeros(BLOCK_SAMPLES, np.float32)
-        for filter_, share in zip(filters.astype(np.float32), self._parabola, strict=True):
-            block += np.correlate(around, filter_) * share
+        centre = self._filter(middle - whole)
+        block: Samples = np.correlate(around, centre)
+        if last - first != span:
+            before, after = self._filter(first - whole), self._filter(last - span - whole)
+            bent = np.correlate(around, (before + after) / 2 - centre)
+            bent *= self._along
+            bent += np.correlate(around, (after - before) / 2)
+            bent *= self._along
+            block += bent
         return block
 
 
@@ -417,6 +431,7 @@ class ReferenceAligner:
         if first - FractionalReader.HALF > self._sounded:
             return np.zeros(BLOCK_SAMPLES, np.float32)
         if first.is_integer() and end - first == BLOCK_SAMPLES:
-            return self._far.window(int(end), BLOCK_SAMPLES).copy()
+            block: Samples = self._far.window(int(end), BLOCK_SAMPLES).copy()
+            return block
         last = end - (end - first) / BLOCK_SAMPLES
         return self._reader.read(self._far, first, last)

@@ -163,6 +163,7 @@ class Template:
         self._bins = np.flatnonzero(self._band)
         self._band = self._band[self._bins]
         self._omega = (2 * np.pi / frame * self._bins).astype(np.float32)
+        self._omega_squared = self._omega**2
         self._padded: Spectrum = np.zeros(frame // 2 + 1, np.complex64)
         self.average: Spectrum = np.zeros(len(self._bins), np.complex64)
         self.frames = 0
@@ -187,7 +188,7 @@ class Template:
     def learn(self, phases: Spectrum, samples: float, frames: int) -> None:
         """Average a frame into the template, over about `frames` of them."""
         self.frames = min(self.frames + 1, frames)
-        turned = phases * np.exp(1j * self._omega * np.float32(samples))
+        turned = self._turn(phases, samples)
         self.average += (turned - self.average) / np.float32(self.frames)
 
     def _fit(self, phases: Spectrum) -> Shift:
@@ -197,20 +198,30 @@ class Template:
         correlation = scipy.fft.irfft(self._padded)[np.arange(-self._reach, self._reach + 1)]
         index = int(np.argmax(correlation)) if known else direct_path(correlation)
         samples = float(index - self._reach)
-        omega = self._omega
+        # Newton's method for the peak between the samples of the correlation.
         for _ in range(self._NEWTON_STEPS):
-            turned = product * np.exp(1j * omega * np.float32(samples))
-            slope = -float(np.dot(omega, turned.imag))
-            curvature = float(np.dot(omega * omega, turned.real))
+            turned = self._turn(product, samples)
+            slope = -float(np.dot(self._omega, turned.imag))
+            curvature = float(np.dot(self._omega_squared, turned.real))
             if curvature <= 0:
                 break
             samples += min(0.5, max(-0.5, slope / curvature))
         magnitude = np.abs(product)
-        agreement = float(turned.real.sum() / (magnitude.sum() + _TINY))
-        energy = float(np.dot(magnitude, magnitude)) + 1e-12
+        total = float(magnitude.sum()) + 1e-12
+        agreement = float(turned.real.sum()) / total
         # Hann-windowed bins are correlated: only two in three are independent.
-        strength = agreement * float(magnitude.sum()) / np.sqrt(0.75 * energy)
-        leverage = float(np.dot(omega, omega * magnitude)) * max(agreement, 1e-3)
-        spread = 0.75 * max(1 - agreement**2, 0.0)
-        variance = spread * float(np.dot((omega * magnitude) ** 2, np.ones_like(omega)))
-        return Shift(samples, strength, variance / leverage**2)
+        energy = float(np.dot(magnitude, magnitude)) + 1e-12
+        strength = agreement * total / np.sqrt(0.75 * energy)
+        leverage = float(np.dot(self._omega_squared, magnitude)) * max(agreement, 1e-3)
+        steep = self._omega * magnitude
+        spread = 0.75 * max(1 - agreement**2, 0.0) * float(np.dot(steep, steep))
+        return Shift(samples, strength, spread / leverage**2)
+
+    def _turn(self, spectrum: Spectrum, samples: float) -> Spectrum:
+        """Move a phase spectrum earlier by so many samples."""
+        angle = self._omega * np.float32(samples)
+        turn: Spectrum = np.empty(len(angle), np.complex64)
+        np.cos(angle, out=turn.real)
+        np.sin(angle, out=turn.imag)
+        turn *= spectrum
+        return turn

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+import math
 
 
 class DriftFilter:
     """Kalman filter of delay and drift from irregular, noisy measurements of the delay.
 
-    While little is known it is the regression line through the measurements; later it weighs the
-    past so that it follows the slow change of a clock with temperature. Drift and time are in
-    samples, so drift is a pure number (1e-6 is 1 ppm).
+    While little is known it is the regression line through the measurements; later it forgets the
+    past just so fast that it follows the slow change of a clock with temperature. Time is in
+    samples too, so drift is a pure number (1e-6 is 1 ppm).
 
     Args:
         wander: random walk of the drift per square root of a sample.
@@ -19,18 +18,18 @@ class DriftFilter:
 
     def __init__(self, wander: float) -> None:
         self._wander = wander
-        self.delay = self.drift = 0.0
-        self._covariance: NDArray[np.float64] = np.zeros((2, 2))
+        self.start(0.0, 0.0, 0.0, 0.0)
 
     @property
     def drift_deviation(self) -> float:
         """Standard deviation of the drift."""
-        return float(np.sqrt(self._covariance[1, 1]))
+        return math.sqrt(self._drift_variance)
 
     def start(self, delay: float, delay_deviation: float, drift: float, deviation: float) -> None:
         """Begin with what is believed, and how far it may be off."""
         self.delay, self.drift = delay, drift
-        self._covariance = np.diag([delay_deviation**2, deviation**2])
+        self._delay_variance, self._drift_variance = delay_deviation**2, deviation**2
+        self._covariance = 0.0
 
     def jump(self, delay: float, delay_deviation: float, deviation: float) -> None:
         """The delay is another one now; the drift stays, but may be off by `deviation`."""
@@ -38,27 +37,34 @@ class DriftFilter:
 
     def advance(self, samples: int) -> None:
         """Let time pass."""
+        wander = self._wander**2 * samples
         self.delay += self.drift * samples
-        (a, b), (_, d) = self._covariance.tolist()
-        q = self._wander**2
-        a += 2 * b * samples + d * samples**2 + q * samples**3 / 3
-        b += d * samples + q * samples**2 / 2
-        d += q * samples
-        self._covariance = np.array([[a, b], [b, d]])
+        self._delay_variance += samples * (
+            2 * self._covariance + samples * (self._drift_variance + wander / 3)
+        )
+        self._covariance += samples * (self._drift_variance + wander / 2)
+        self._drift_variance += wander
 
     def deviation_of(self, measured: float, variance: float, age: int) -> float:
         """By how many standard deviations a delay, measured `age` samples ago, is unexpected."""
-        seen = np.array([1.0, -age])
-        expected = self._covariance @ seen @ seen
+        delay_column, drift_column = self._columns(age)
         error = measured - (self.delay - age * self.drift)
-        return abs(error) / float(np.sqrt(expected + variance))
+        return abs(error) / math.sqrt(delay_column - age * drift_column + variance)
 
     def update(self, measured: float, variance: float, age: int) -> None:
         """Take a measurement of the delay as it was `age` samples ago."""
-        seen = np.array([1.0, -age])
-        column = self._covariance @ seen
-        gain = column / (column @ seen + variance)
+        delay_column, drift_column = self._columns(age)
+        total = delay_column - age * drift_column + variance
         error = measured - (self.delay - age * self.drift)
-        self.delay += float(gain[0]) * error
-        self.drift += float(gain[1]) * error
-        self._covariance = self._covariance - np.outer(gain, column)
+        self.delay += error * delay_column / total
+        self.drift += error * drift_column / total
+        self._delay_variance -= delay_column**2 / total
+        self._drift_variance -= drift_column**2 / total
+        self._covariance -= delay_column * drift_column / total
+
+    def _columns(self, age: int) -> tuple[float, float]:
+        """Covariance of delay and of drift with the delay as it was `age` samples ago."""
+        return (
+            self._delay_variance - age * self._covariance,
+            self._covariance - age * self._drift_variance,
+        )
