@@ -276,6 +276,9 @@ class _Capture:
             "dropped_blocks": statistics.dropped_blocks,
             "lost_ms": round(self._lost_ms, 1),
             "blocks": self._blocks,
+            "far_end_anchors": self._timeline.anchors,
+            "far_end_late_blocks": self._timeline.late_blocks,
+            "far_end_lost_blocks": self._far_end.lost_blocks,
         }
 
     def _take_requests(self) -> None:
