@@ -46,7 +46,7 @@ def main(config: Config, bus: Bus) -> None:
             continue
         if reader.announced(message, rewind_blocks=REWIND_BLOCKS):
             logger.info("mic ring of epoch %d attached", message.epoch)
-        for event in stream.step(reader.read()):
+        for event in stream.step(reader.read(), message.direction_deg):
             bus.publish(event)
         bus.counters = {"lost_blocks": reader.lost_blocks}
     reader.close()

@@ -7,7 +7,7 @@ and the ring's names (epoch, sequence), across restarts of capture and lost bloc
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,9 +24,12 @@ from appliance.messages import (
 )
 from appliance.vad import detector as detection
 from appliance.vad.detector import SpeechDetector
+from appliance.vad.direction import direction_of_speech
 from appliance.vad.edges import SEARCH_BLOCKS, refine_end
 from appliance.vad.engine import FRAME_SAMPLES, VoiceDetector
 
+ANNOUNCED_BLOCKS = 2
+"""So many of the newest blocks an announcement's direction is about."""
 _NS_PER_SAMPLE = BLOCK_NS // BLOCK_SAMPLES
 
 
@@ -65,19 +68,30 @@ class SpeechStream:
         """Capture time by block count of the stream."""
         self._levels_db: dict[int, float] = {}
         """Level by block count of the stream."""
+        self._directions_deg: dict[int, float] = {}
+        """Direction by block count of the stream, where it is known."""
         self._frame = np.zeros(FRAME_SAMPLES, np.float32)
         self._filled = 0
         self._frame_begin = 0
 
-    def step(self, blocks: Iterable[Block]) -> list[Message]:
-        """Take new blocks, in order; blocks that are missing between them count as silence."""
+    def step(self, blocks: Sequence[Block], direction_deg: float | None = None) -> list[Message]:
+        """Take new blocks, in order; blocks that are missing between them count as silence.
+
+        Args:
+            blocks: as the ring's reader gives them.
+            direction_deg: where the newest of them came from, as announced.
+        """
         messages: list[Message] = []
-        for block in blocks:
+        first_announced = len(blocks) - ANNOUNCED_BLOCKS
+        for index, block in enumerate(blocks):
             number = self._place(block)
+            if direction_deg is not None and index >= first_announced:
+                self._directions_deg[number] = direction_deg
             self._captured_ns[number] = block.captured_ns
             self._levels_db[number] = detection.frame_level_db(block.samples)
-            for kept in (self._captured_ns, self._levels_db):
-                kept.pop(number - self.KEPT_BLOCKS, None)
+            self._captured_ns.pop(number - self.KEPT_BLOCKS, None)
+            self._levels_db.pop(number - self.KEPT_BLOCKS, None)
+            self._directions_deg.pop(number - self.KEPT_BLOCKS, None)
             self._take(number * BLOCK_SAMPLES, block.samples, messages)
         return messages
 
@@ -124,6 +138,7 @@ class SpeechStream:
                     utterance_id=utterance_id,
                     spans=self._spans(event.start, event.decided_at),
                     speech_start_ns=start_ns,
+                    direction_deg=self._direction_deg(event.start, event.decided_at),
                 )
             case detection.SpeechPaused():
                 return SpeechPaused(
@@ -131,6 +146,7 @@ class SpeechStream:
                     utterance_id=utterance_id,
                     spans=self._spans(event.start, event.audio_end),
                     speech_start_ns=start_ns,
+                    direction_deg=self._direction_deg(event.start, event.end),
                     speech_end_ns=self._speech_end_ns(event.start, event.end),
                 )
             case detection.SpeechResumed():
@@ -139,6 +155,7 @@ class SpeechStream:
                     utterance_id=utterance_id,
                     spans=self._spans(event.start, event.decided_at),
                     speech_start_ns=start_ns,
+                    direction_deg=self._direction_deg(event.start, event.decided_at),
                 )
             case detection.SpeechEnded():
                 return SpeechEnded(
@@ -146,6 +163,7 @@ class SpeechStream:
                     utterance_id=utterance_id,
                     spans=self._spans(event.start, event.audio_end),
                     speech_start_ns=start_ns,
+                    direction_deg=self._direction_deg(event.start, event.end),
                     speech_end_ns=self._speech_end_ns(event.start, event.end),
                     decided_ns=self._time_ns(event.decided_at),
                     more_follows=event.reason == "split",
@@ -161,6 +179,14 @@ class SpeechStream:
         ]
         refined = first + refine_end(np.array(levels), hint - first)
         return self._time_ns(refined * BLOCK_SAMPLES)
+
+    def _direction_deg(self, start: int, end: int) -> float | None:
+        """Where the speech between two positions came from, if anybody has said."""
+        numbers = range(start // BLOCK_SAMPLES, end // BLOCK_SAMPLES)
+        return direction_of_speech(
+            [self._directions_deg.get(number) for number in numbers],
+            [self._levels_db.get(number, -120.0) for number in numbers],
+        )
 
     def _utterance_id(self, start: int) -> str:
         """The same for everybody who finds this stretch: named after its first block."""

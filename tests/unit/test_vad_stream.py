@@ -11,6 +11,7 @@ from appliance.audio.blocks import BLOCK_NS, BLOCK_SAMPLES, Samples
 from appliance.ipc.audio_ring import Block
 from appliance.messages import Message, Span, SpeechEnded, SpeechPaused, SpeechStarted
 from appliance.vad.detector import SpeechDetector
+from appliance.vad.direction import direction_of_speech
 from appliance.vad.edges import refine_end
 from appliance.vad.stream import SpeechStream
 
@@ -115,3 +116,46 @@ def test_the_end_is_found_near_a_wrong_hint_in_noise(end: int, error: int, noise
 def test_without_any_contrast_the_detector_is_believed() -> None:
     assert refine_end(np.full(50, -60.0), 30) == 30
     assert refine_end(np.zeros(0), 0) == 0
+
+
+def test_an_utterance_says_where_it_comes_from() -> None:
+    it, messages = stream(), []
+    whole = blocks([(1_000, 2_000)], 3_500)
+    for first in range(0, len(whole), 2):  # as capture announces them
+        loud = whole[first].samples.any()
+        turn = {130: 90.0, 140: None}.get(first, 359.0 if first % 4 else 3.0)
+        messages += it.step(whole[first : first + 2], turn if loud else 180.0)
+    assert [type(m).__name__ for m in messages] == ["SpeechStarted", "SpeechPaused", "SpeechEnded"]
+    for message in messages:
+        assert message.direction_deg in (359.0, 3.0)
+
+
+def test_without_directions_none_is_claimed() -> None:
+    messages = stream().step(blocks([(1_000, 2_000)], 3_500))
+    assert all(message.direction_deg is None for message in messages)
+
+
+def test_an_announcement_speaks_only_for_its_own_blocks() -> None:
+    (started, *_) = stream().step(blocks([(1_000, 2_000)], 2_000), 45.0)
+    assert started.direction_deg is None
+
+
+@given(
+    st.floats(0, 359.9),
+    st.lists(st.floats(-8, 8), min_size=3, max_size=300),
+    st.lists(st.floats(0, 359), max_size=2),
+)
+def test_the_median_direction_is_among_the_many(
+    truth: float, errors: list[float], outliers: list[float]
+) -> None:
+    directions = [(truth + error) % 360 for error in errors] + outliers
+    found = direction_of_speech(directions, [-20.0] * len(directions))
+    assert found is not None
+    assert 0 <= found < 360
+    assert abs((found - truth + 180) % 360 - 180) <= 8.001
+
+
+def test_quiet_blocks_do_not_count() -> None:
+    directions = [10.0] * 3 + [200.0] * 50
+    assert direction_of_speech(directions, [-20.0] * 3 + [-50.0] * 50) == 10.0
+    assert direction_of_speech([None] * 5, [-20.0] * 5) is None
