@@ -16,10 +16,11 @@ import numpy as np
 import scipy.fft
 import soxr
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 from scipy.signal import fftconvolve
 
 from appliance.audio.blocks import RATE_HZ, Samples
-from appliance.bench.metrics import active_rms
+from appliance.bench.metrics import active_rms, si_sdr_db
 from appliance.bench.recordings import Recording
 from appliance.bench.talkers import Talker, appliance_voice, other_people, people
 from appliance.loopback.acoustics import Point, Room, circle
@@ -36,8 +37,8 @@ _NEAR_DBFS = -36.0
 _FAR_DBFS = -20.0
 _FAR_PEAK = 0.9
 _SENSOR_NOISE_DBFS = -80.0
-_CLIP_OVER_ACTIVE_RMS = 4.0
-"""Saturation of the loudspeaker: on speech its distortion then lies about 25 dB below."""
+_DISTORTION_DB = -25.0
+"""What the loudspeaker adds, relative to what it should play."""
 _DIRECT_PATH_MS = 4.0
 _WALL_MARGIN_M = 0.3
 _SMALLEST_ANGLE_DEG = 45.0
@@ -69,6 +70,8 @@ class Scene:
     mic: Samples
     far: Samples
     """(n,) as sent to the loudspeaker, before its distortion; sample k by the playback's clock."""
+    far_aligned: Samples
+    """(n,) `far` on the microphones' clock, late by the delay: what an ideal aligner gives."""
     near: Samples
     near_direct: Samples
     """Direct path and 4 ms after it."""
@@ -178,8 +181,7 @@ def make_scene(
     far *= min(_gain(far, _FAR_DBFS), _FAR_PEAK / max(float(np.abs(far).max()), 1e-9))
     echo = np.zeros_like(near)
     if echo_db is not None:
-        sound = _in_other_clock(_soft_clip(far) if distortion else far, drift_ppm)
-        sound = np.concatenate([np.zeros(delay, np.float32), sound])[:n]
+        sound = _arriving(_soft_clip(far) if distortion else far, drift_ppm, delay)
         echo = _convolve(sound, places.room.response(places.loudspeaker), n)
         echo *= _gain(echo, _NEAR_DBFS + echo_db)
     interferer = np.zeros_like(near)
@@ -196,6 +198,7 @@ def make_scene(
         seed=seed,
         mic=near + echo + noise + interferer,
         far=far,
+        far_aligned=_arriving(far, drift_ppm, delay),
         near=near,
         near_direct=_convolve(near_dry, response[:direct], n) * gain,
         near_dry=near_dry * _gain(near_dry, _NEAR_DBFS),
@@ -347,16 +350,27 @@ def _convolve(dry: Samples, response: Samples, n: int) -> Samples:
 
 
 def _soft_clip(samples: Samples) -> Samples:
-    limit = np.float32(_CLIP_OVER_ACTIVE_RMS * active_rms(samples))
-    return limit * np.tanh(samples / limit) if limit > 0 else samples
-
-
-def _in_other_clock(samples: Samples, drift_ppm: float) -> Samples:
-    """What a device sounds like by our clock whose own runs faster by `drift_ppm`; same length."""
-    if not drift_ppm:
+    """Saturate by a hyperbolic tangent so that the distortion has its level."""
+    if not samples.any():
         return samples
-    ours: Samples = soxr.resample(samples, RATE_HZ * (1 + drift_ppm * 1e-6), RATE_HZ, "VHQ")
-    return np.resize(np.append(ours, np.zeros(len(samples), np.float32)), len(samples))
+
+    def clipped(limit: float) -> Samples:
+        return np.asarray(limit * np.tanh(samples / limit), np.float32)
+
+    def excess_db(limit: float) -> float:
+        return -si_sdr_db(samples, clipped(limit)) - _DISTORTION_DB
+
+    peak = float(np.abs(samples).max())
+    return clipped(brentq(excess_db, peak / 50, peak * 50, rtol=0.01))
+
+
+def _arriving(samples: Samples, drift_ppm: float, delay: int) -> Samples:
+    """A stream (n,) of a device whose clock is faster by `drift_ppm`, by our clock and late."""
+    arrived = np.zeros_like(samples)
+    if drift_ppm:
+        samples = soxr.resample(samples, RATE_HZ * (1 + drift_ppm * 1e-6), RATE_HZ, "VHQ")
+    arrived[delay : delay + len(samples)] = samples[: len(arrived) - delay]
+    return arrived
 
 
 def _ratio(level_db: float) -> float:

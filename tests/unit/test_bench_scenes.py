@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from appliance.bench import scenes, talkers
-from appliance.bench.metrics import active_rms
+from appliance.bench.metrics import active_rms, si_sdr_db
 from appliance.bench.scenes import Scene, isotropic_noise, make_scene
 
 RT60_S = 0.15
@@ -77,20 +77,28 @@ def test_delay_moves_the_reference_ahead_and_leaves_the_microphones_alone() -> N
     here, late = scene(), scene(delay_ms=100)
     np.testing.assert_allclose(late.mic, here.mic, atol=1e-4)
     np.testing.assert_allclose(late.far[:-1600], here.far[1600:], atol=1e-6)
+    np.testing.assert_allclose(late.far_aligned, here.far, atol=1e-6)
     with pytest.raises(ValueError, match="delay"):
         scene(delay_ms=501)
 
 
-def test_a_drifting_clock_is_exact() -> None:
-    seconds, ppm = 4, 100.0
+@pytest.mark.parametrize("ppm", [100.0, -73.0])
+def test_a_drifting_clock_is_exact(ppm: float) -> None:
+    seconds = 4
     time_s = np.arange(seconds * 16_000) / 16_000
     for tone_hz in (440.0, 6000.0):
         tone = np.sin(2 * np.pi * tone_hz * time_s).astype(np.float32)
-        heard = scenes._in_other_clock(tone, ppm)
-        exact = np.sin(2 * np.pi * tone_hz * (1 + ppm * 1e-6) * time_s)
+        heard = scenes._arriving(tone, ppm, 100)
+        exact = np.sin(2 * np.pi * tone_hz * (1 + ppm * 1e-6) * (time_s - 100 / 16_000))
         error = (heard - exact)[800:-800]
         assert heard.shape == tone.shape
         assert 20 * np.log10(error.std() / exact.std()) < -80
+
+
+def test_the_loudspeakers_distortion_has_its_level(full: Scene) -> None:
+    assert si_sdr_db(full.far, scenes._soft_clip(full.far)) == pytest.approx(25, abs=0.3)
+    nothing = np.zeros(100, np.float32)
+    np.testing.assert_array_equal(scenes._soft_clip(nothing), nothing)
 
 
 def test_isotropic_noise_has_the_coherence_of_its_field() -> None:
