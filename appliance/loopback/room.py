@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -27,10 +27,12 @@ import soxr
 from appliance.audio.blocks import Samples
 from appliance.errors import ApplianceError
 from appliance.loopback.acoustics import Acoustics
+from appliance.loopback.loudspeaker import Loudspeaker
 
 EventKind = Literal["ready", "near_end", "answer_started", "answer_ended"]
 _READY_TIMEOUT_S = 15.0
 _STOP_TIMEOUT_S = 5.0
+_NOISE_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,24 @@ class VirtualRoom:
         acoustics: what the room does; its rate must be the devices' rate and its number of
             microphones their number of channels.
         seed: of the noise.
+        loudspeaker: what is wrong with the loudspeaker.
+        noise: shape (n, channels) at the room's rate, repeated, in place of the acoustics' noise.
     """
 
-    def __init__(self, environment: Mapping[str, str], acoustics: Acoustics, seed: int = 0) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        acoustics: Acoustics,
+        seed: int = 0,
+        *,
+        loudspeaker: Loudspeaker | None = None,
+        noise: Samples | None = None,
+    ) -> None:
         self._environment = {**os.environ, **environment}
         self._acoustics = acoustics
         self._seed = seed
+        self._loudspeaker = loudspeaker or Loudspeaker()
+        self._noise = noise
         self._directory = tempfile.TemporaryDirectory(prefix="voice-room-")
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
@@ -79,13 +93,17 @@ class VirtualRoom:
     def __enter__(self) -> VirtualRoom:
         file = Path(self._directory.name) / "acoustics.npz"
         acoustics = self._acoustics
+        noise = self._noise
+        if noise is None:
+            noise = acoustics.noise(_NOISE_S, self._seed)
         np.savez(
             file,
             rate_hz=acoustics.rate_hz,
             near=acoustics.near,
             echo=np.zeros(0) if acoustics.echo is None else acoustics.echo,
-            noise_dbfs=np.nan if acoustics.noise_dbfs is None else acoustics.noise_dbfs,
+            noise=np.zeros(0) if noise is None else noise,
             seed=self._seed,
+            loudspeaker=json.dumps(asdict(self._loudspeaker)),
         )
         self._process = subprocess.Popen(
             [sys.executable, "-m", "appliance.loopback.room_process", str(file)],

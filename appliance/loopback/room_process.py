@@ -24,6 +24,7 @@ import numpy as np
 from appliance.audio.blocks import Samples
 from appliance.audio.player import AUDIBLE
 from appliance.loopback.acoustics import Acoustics, Convolver, speech_bounds
+from appliance.loopback.loudspeaker import Loudspeaker, LoudspeakerStream
 from appliance.loopback.outside import (
     PLAY_LATENCY_MS,
     Recorder,
@@ -37,7 +38,6 @@ _QUIET_MS = 700
 _MARKER_MS = 100
 _MARKER_LEVEL = 1e-3
 _CALIBRATION_MS = 600
-_NOISE_S = 20.0
 _SEARCHED_MS = 500
 _SEARCH_WINDOW_S = 2
 _SLACK_MS = 200
@@ -74,12 +74,19 @@ class _Waiting:
 class Room:
     """The loop between the two virtual devices."""
 
-    def __init__(self, acoustics: Acoustics, seed: int) -> None:
+    def __init__(
+        self,
+        acoustics: Acoustics,
+        loudspeaker: Loudspeaker,
+        noise: Samples | None,
+        seed: int,
+    ) -> None:
         self._acoustics = acoustics
         self._rate_hz = acoustics.rate_hz
         self._block = acoustics.rate_hz // 100
         self._echo = None if acoustics.echo is None else Convolver(acoustics.echo, self._block)
-        self._noise = acoustics.noise(_NOISE_S, seed)
+        self._loudspeaker = LoudspeakerStream(loudspeaker, self._rate_hz)
+        self._noise = noise
         marker = np.random.default_rng(seed).standard_normal(_MARKER_MS * self._rate_hz // 1000)
         self._marker = (_MARKER_LEVEL * marker).astype(np.float32)
         self._written = 0
@@ -148,7 +155,7 @@ class Room:
         if end <= len(self._marker):
             return output + self._marker[begin:end, None]
         if self._echo is not None:
-            output += self._echo.process(far_end)
+            output += self._echo.process(self._loudspeaker.process(far_end))
         if self._noise is not None:
             output += self._noise[np.arange(begin, end) % len(self._noise)]
         self._begin_due(microphone)
@@ -249,13 +256,14 @@ def main() -> None:
         int(stored["rate_hz"]),
         stored["near"],
         stored["echo"] if stored["echo"].size else None,
-        None if np.isnan(stored["noise_dbfs"]) else float(stored["noise_dbfs"]),
     )
+    noise = stored["noise"] if stored["noise"].size else None
+    loudspeaker = Loudspeaker(**json.loads(str(stored["loudspeaker"])))
     with contextlib.suppress(PermissionError):
         os.nice(-10)  # stands in for hardware, which no load on the machine slows down
     commands: queue.Queue[_Waiting | None] = queue.Queue()
     threading.Thread(target=_read_commands, args=(commands, acoustics), daemon=True).start()
-    Room(acoustics, int(stored["seed"])).run(commands)
+    Room(acoustics, loudspeaker, noise, int(stored["seed"])).run(commands)
 
 
 if __name__ == "__main__":
