@@ -34,6 +34,8 @@ _MISSES = 3
 _STALE = 12
 """After so many, if it is still there, the room has become another one."""
 _FLOOR_SAMPLES = 0.02
+_CAUTION = 2.0
+_YOUNG = 8
 _GATE = 5.0
 _OUTLIERS = 4
 _AGREEING_SAMPLES = 1.0
@@ -227,8 +229,8 @@ class ReferenceAligner:
 
     @property
     def drift_ppm(self) -> float:
-        """How fast the delay grows, in samples per million."""
-        return self._line.drift / _PPM
+        """How much faster the playback's clock runs than the microphone's."""
+        return -self._line.drift / _PPM
 
     @property
     def locked(self) -> bool:
@@ -353,7 +355,8 @@ class ReferenceAligner:
             return
         age = self._mic.end - end + frame // 2
         measured = float(np.dot(self._track, self._shares)) + shift.samples
-        variance = shift.variance + _FLOOR_SAMPLES**2
+        young = 1 + _YOUNG / max(1, self._template.frames)
+        variance = _CAUTION * young * shift.variance + _FLOOR_SAMPLES**2
         if self._line.deviation_of(measured, variance, age) > _GATE:
             self._deviate(measured + self._line.drift * age)
             return
