@@ -60,9 +60,13 @@ class FarEndTimeline:
     once, so that the far-end comes out without a seam. It is taken anew when one of the streams was
     interrupted, and after a silence when the clocks have drifted far apart meanwhile. A drift in
     between is left to whoever aligns the reference.
+
+    Args:
+        lead_ms: how much early the far-end is given.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lead_ms: int = LEAD_MS) -> None:
+        self._lead = lead_ms * RATE_HZ // 1000
         self.anchors = 0
         """How often the two counts were brought together; a change means that the delay between
         far-end and echo may have jumped."""
@@ -135,4 +139,4 @@ class FarEndTimeline:
 
     def _measured_offset(self) -> int:
         apart_ns = self._mic.ns - self._far.ns
-        return round(apart_ns / NS_PER_SAMPLE) + LEAD_MS * RATE_HZ // 1000
+        return round(apart_ns / NS_PER_SAMPLE) + self._lead
