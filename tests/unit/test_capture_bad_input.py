@@ -42,7 +42,7 @@ FAULTS: dict[str, Fault] = {
 
 
 class Stages:
-    """All but the alignment, the Kalman filter and the beam: two microphones in, one channel out."""
+    """All but alignment, Kalman filter and beam: two microphones in, one channel out."""
 
     def __init__(self) -> None:
         self.sanitizer, self.far_sanitizer = Sanitizer(2), Sanitizer(1)
