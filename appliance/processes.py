@@ -35,6 +35,8 @@ class ProcessSpec:
     """Somebody hears it when this process gets its processor late: it is scheduled first."""
     accepts_requests: bool = False
     """Binds a second socket for requests of the command line and the panel."""
+    keeps_state: bool = False
+    """Has a folder for what it has learnt, kept across reboots."""
 
 
 PROCESSES: dict[str, ProcessSpec] = {
@@ -51,6 +53,7 @@ PROCESSES: dict[str, ProcessSpec] = {
             cpu_idle_percent=3.0,
             memory_pss_mb=90,
             accepts_requests=True,
+            keeps_state=True,
         ),
         ProcessSpec(
             name="vad",

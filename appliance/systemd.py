@@ -41,6 +41,7 @@ def render_unit(spec: ProcessSpec) -> str:
     """
     nice = f"Nice={RAISED_NICE}\n" if spec.carries_audio else ""
     instance = " %i" if spec.instances > 1 else ""
+    state = "StateDirectory=voice-appliance\nStateDirectoryMode=0700\n" if spec.keeps_state else ""
     return f"""{_HEAD}[Unit]
 Description=Voice appliance: {spec.name} ({spec.purpose})
 PartOf={TARGET}
@@ -57,7 +58,7 @@ Environment={ENV_RUNTIME_DIR}=/run/voice-appliance PYTHONUNBUFFERED=1
 RuntimeDirectory=voice-appliance
 RuntimeDirectoryMode=0700
 RuntimeDirectoryPreserve=yes
-{nice}TimeoutStartSec={spec.start_timeout_ms / 1000:g}
+{state}{nice}TimeoutStartSec={spec.start_timeout_ms / 1000:g}
 WatchdogSec={spec.deadline_ms / 1000:g}
 WatchdogSignal=SIGABRT
 TimeoutStopSec=2
