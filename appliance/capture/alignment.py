@@ -29,6 +29,9 @@ _GONE = 0.6
 _FINE_BLOCKS = 13
 _SURE = 6.0
 """Strength of a fine peak that noise does not reach."""
+_LIKELY = 4.5
+"""Likewise within `_NEAR` samples of where the peak is expected."""
+_NEAR = 4
 _MISSES = 3
 """After so many frames without an echo at its place it is looked for elsewhere."""
 _STALE = 12
@@ -349,12 +352,18 @@ class ReferenceAligner:
         reference = self._reference.window(end, frame)
         if np.dot(reference, reference) < self._threshold * frame:
             return
-        phases, shift = self._template.measure(reference, self._mic.window(end, frame))
-        if shift.strength < _SURE:
+        applied = float(np.dot(self._track, self._shares))
+        age = self._mic.end - end + frame // 2
+        expected = self._line.delay - age * self._line.drift - applied
+        within = _NEAR if self._template.frames else _SAME_PLACE
+        phases, shift = self._template.measure(
+            reference, self._mic.window(end, frame), expected, within
+        )
+        surprising = abs(shift.samples - expected) > within + 1 or not self._template.frames
+        if shift.strength < (_SURE if surprising else _LIKELY):
             self._missed += 1
             return
-        age = self._mic.end - end + frame // 2
-        measured = float(np.dot(self._track, self._shares)) + shift.samples
+        measured = applied + shift.samples
         young = 1 + _YOUNG / max(1, self._template.frames)
         variance = _CAUTION * young * shift.variance + _FLOOR_SAMPLES**2
         if self._line.deviation_of(measured, variance, age) > _GATE:

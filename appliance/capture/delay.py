@@ -16,8 +16,11 @@ from appliance.audio.blocks import RATE_HZ, Samples
 Spectrum = NDArray[np.complex64]
 Weights = NDArray[np.float32]
 
-_TINY = np.float32(1e-12)
+_TINY = np.float32(1e-20)
 _PASS_HZ = (200.0, 350.0, 6000.0, 7000.0)
+_WHITENING = 0.8
+"""1 is the phase transform proper; a little less is more robust in noise."""
+_PREFERENCE = 0.8
 _EARLY = 160
 """A direct path lies at most this many samples before the strongest reflection."""
 _LATE = 800
@@ -30,11 +33,14 @@ def band(length: int) -> Weights:
     return np.interp(hz, _PASS_HZ, (0, 1, 1, 0)).astype(np.float32)
 
 
-def _phase(cross: Spectrum, weights: Weights) -> Spectrum:
+def _whiten(cross: Spectrum, weights: Weights) -> Spectrum:
+    """Keep the phases, and little of the magnitude: the phases of what is loud are less noisy."""
     magnitude = np.abs(cross)
     magnitude += _TINY
-    phase: Spectrum = cross * (weights / magnitude)
-    return phase
+    weights = weights * magnitude ** np.float32(-_WHITENING)
+    weights *= len(weights) / (np.dot(weights, magnitude) + _TINY)
+    whitened: Spectrum = cross * weights
+    return whitened
 
 
 def direct_path(correlation: Weights, share: float = 0.5) -> int:
@@ -98,7 +104,7 @@ class CoarseSearch:
         cross = scipy.fft.rfft(mic * self._window, self._length)
         cross *= scipy.fft.rfft(far, self._length).conj()
         self._average *= self._memory
-        self._average += _phase(cross, self._band)
+        self._average += _whiten(cross, self._band)
         # The far-end's frame starts `last` samples before the microphone's: lag -i is delay last-i.
         correlation = scipy.fft.irfft(self._average, self._length)
         lags = np.arange(self._delays) - (self._delays - 1)
@@ -158,6 +164,7 @@ class Template:
     def __init__(self, frame: int = 4096, reach: int = 96) -> None:
         self.frame = frame
         self._reach = reach
+        self._lags = np.arange(-reach, reach + 1)
         self._window = np.hanning(frame).astype(np.float32)
         self._band = band(frame)
         self._bins = np.flatnonzero(self._band)
@@ -178,12 +185,18 @@ class Template:
         self.average[:] = average
         self.frames = frames
 
-    def measure(self, reference: Samples, mic: Samples) -> tuple[Spectrum, Shift]:
-        """Compare one frame of both, each (frame,): its phases, for `learn`, and its delay."""
+    def measure(
+        self, reference: Samples, mic: Samples, expected: float, within: int
+    ) -> tuple[Spectrum, Shift]:
+        """Compare one frame of both, each (frame,): its phases, for `learn`, and its delay.
+
+        A delay `within` so many samples of the expected one is preferred to a slightly better one
+        elsewhere; as long as there is no template, others are not looked at.
+        """
         cross = scipy.fft.rfft(mic * self._window)[self._bins]
         cross *= scipy.fft.rfft(reference * self._window)[self._bins].conj()
-        phases = _phase(cross, self._band)
-        return phases, self._fit(phases)
+        phases = _whiten(cross, self._band)
+        return phases, self._fit(phases, round(expected) + self._reach, within)
 
     def learn(self, phases: Spectrum, samples: float, frames: int) -> None:
         """Average a frame into the template, over about `frames` of them."""
@@ -191,12 +204,16 @@ class Template:
         turned = self._turn(phases, samples)
         self.average += (turned - self.average) / np.float32(self.frames)
 
-    def _fit(self, phases: Spectrum) -> Shift:
+    def _fit(self, phases: Spectrum, expected: int, within: int) -> Shift:
         known = self.frames > 0
         product = phases * self.average.conj() if known else phases
         self._padded[self._bins] = product
-        correlation = scipy.fft.irfft(self._padded)[np.arange(-self._reach, self._reach + 1)]
-        index = int(np.argmax(correlation)) if known else direct_path(correlation)
+        correlation = scipy.fft.irfft(self._padded)[self._lags]
+        start = min(max(0, expected - within), len(correlation) - 1)
+        index = start + int(np.argmax(correlation[start : expected + within + 1]))
+        highest = int(np.argmax(correlation))
+        if known and correlation[index] < _PREFERENCE * correlation[highest]:
+            index = highest
         samples = float(index - self._reach)
         # Newton's method for the peak between the samples of the correlation.
         for _ in range(self._NEWTON_STEPS):
