@@ -41,6 +41,8 @@ _CAUTION = 2.0
 _YOUNG = 8
 _GATE = 5.0
 _OUTLIERS = 4
+_HOPELESS = 16
+"""After so many in a row that do not agree, the drift was wrong."""
 _AGREEING_SAMPLES = 1.0
 _TEMPLATE_FRAMES = 60
 _UNKNOWN_DRIFT = 150 * _PPM
@@ -366,7 +368,7 @@ class ReferenceAligner:
         measured = applied + shift.samples
         young = 1 + _YOUNG / max(1, self._template.frames)
         variance = _CAUTION * young * shift.variance + _FLOOR_SAMPLES**2
-        if self._line.deviation_of(measured, variance, age) > _GATE:
+        if self._settled and self._line.deviation_of(measured, variance, age) > _GATE:
             self._deviate(measured + self._line.drift * age)
             return
         self._outliers.clear()
@@ -383,12 +385,13 @@ class ReferenceAligner:
 
     def _deviate(self, delay: float) -> None:
         """Believe a delay off the line once several in a row agree on it."""
-        off = delay - self._line.delay
-        if self._outliers and abs(off - self._outliers[-1]) > _AGREEING_SAMPLES:
-            self._outliers.clear()
-        self._outliers.append(off)
-        if len(self._outliers) >= _OUTLIERS:
+        self._outliers.append(delay - self._line.delay)
+        last = self._outliers[-_OUTLIERS:]
+        if len(last) == _OUTLIERS and max(last) - min(last) < _AGREEING_SAMPLES:
             self._jump(delay, _AGREEING_SAMPLES)
+        elif len(self._outliers) > _HOPELESS:
+            self._settled = False
+            self._line.start(delay, _SAME_PLACE, self._line.drift, _UNKNOWN_DRIFT)
 
     def _jump(self, delay: float, deviation: float) -> None:
         """The echo has moved: go after it, and place the reference exactly with the next frame."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+_HUBER = 3.0
+
 
 class DriftFilter:
     """Kalman filter of delay and drift from irregular, noisy measurements of the delay.
@@ -52,10 +54,13 @@ class DriftFilter:
         return abs(error) / math.sqrt(delay_column - age * drift_column + variance)
 
     def update(self, measured: float, variance: float, age: int) -> None:
-        """Take a measurement of the delay as it was `age` samples ago."""
+        """Take a measurement of the delay as it was `age` samples ago.
+
+        One off by more than three standard deviations counts as so much less certain (Huber).
+        """
         delay_column, drift_column = self._columns(age)
-        total = delay_column - age * drift_column + variance
         error = measured - (self.delay - age * self.drift)
+        total = max(delay_column - age * drift_column + variance, (error / _HUBER) ** 2)
         self.delay += error * delay_column / total
         self.drift += error * drift_column / total
         self._delay_variance -= delay_column**2 / total
