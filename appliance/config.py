@@ -64,6 +64,32 @@ class AudioConfig(Section):
     """Volume of the answers."""
 
 
+class FrontEndConfig(Section):
+    """What is done to the microphones before anybody listens: echo, direction, noise, level."""
+
+    array: str = "none"
+    """Where the microphones are: a preset (``respeaker-usb-4mic``, ``respeaker-linear-4mic``,
+    ``respeaker-2mic``), ``circle:N:RADIUS_M``, ``line:N:SPACING_M``, or ``none`` (not known)."""
+    microphones_m: tuple[tuple[float, float, float], ...] = ()
+    """Instead of ``array``: x, y and z of each microphone in metres."""
+    echo_canceller: Literal["kalman", "speex", "off"] = "kalman"
+    """``kalman`` hears the user over the answer; ``speex`` costs less."""
+    echo_tail_ms: int = Field(default=240, ge=40, le=500)
+    """Length of the echo that is modelled: longer for large, hard rooms."""
+    beam: Literal["adaptive", "fixed", "off"] = "adaptive"
+    """How the microphones of a known array are combined."""
+    look_direction_deg: float | None = Field(default=None, ge=0, lt=360)
+    """Where the user always sits; without it the beam follows whoever speaks."""
+    noise_suppressor: Literal["speex", "gtcrn", "off"] = "speex"
+    """``gtcrn`` is a small neural network: quieter, at a third of a core's percent more each."""
+    noise_depth_db: int = Field(default=15, ge=0, le=40)
+    """By how much noise is lowered at most."""
+    automatic_gain: bool = True
+    """Raise far or soft voices, between utterances, never within one."""
+    max_gain_db: float = Field(default=18.0, ge=0, le=30)
+    """The most that they are raised."""
+
+
 class VadConfig(Section):
     """When someone is speaking."""
 
@@ -176,6 +202,7 @@ class Config(Section):
     runtime_dir: str = ""
     """Sockets and locks, on a memory file system; empty picks the system's place."""
     audio: AudioConfig = AudioConfig()
+    front_end: FrontEndConfig = FrontEndConfig()
     vad: VadConfig = VadConfig()
     asr: AsrConfig = AsrConfig()
     llm: LlmConfig = LlmConfig()

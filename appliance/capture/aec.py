@@ -1,0 +1,253 @@
+"""Linear echo cancellation: a frequency-domain Kalman filter per microphone. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from appliance.audio.blocks import BLOCK_SAMPLES, Samples
+
+_FFT = 2 * BLOCK_SAMPLES
+_BINS = BLOCK_SAMPLES + 1
+_BRANCHES = 3
+"""The far-end itself and two shapes of a loudspeaker's saturation."""
+_SILENCE = 1e-7
+"""Mean square of a far-end block (-70 dBFS) below which there is nothing to learn from."""
+_LEVEL_BLOCKS = 50
+"""Active far-end blocks that set the scales: of the distortion's powers, of the echo's path."""
+
+State = dict[str, NDArray[Any]]
+_COHERENCE_STEP = np.float32(0.05)
+_INCOHERENT, _COHERENT = 0.15, 0.4
+"""Share of the error that the echo explains, by chance and when the path has changed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EchoCancellerSettings:
+    """Of the Kalman filter."""
+
+    tail_ms: int = 240
+    """Length of the modelled echo."""
+    distortion_ms: int = 20
+    """Length of the modelled echo of the loudspeaker's distortion."""
+    decay_db: float = 1.5
+    """By how much each 10 ms of an unknown room is expected to be quieter than those before."""
+    prior: float = 0.3
+    """Power of the unknown path relative to the echo's own."""
+    learning: float = 1e-2
+    """Process noise relative to the filter's power, per block, while a path is new ..."""
+    tracking: float = 5e-5
+    """... and once it is known."""
+    learning_blocks: float = 100.0
+    """Active blocks over which the one becomes the other."""
+
+
+class Cancelled(NamedTuple):
+    """What comes of one block: both (channels, 160)."""
+
+    error: Samples
+    """The microphones without the echo."""
+    echo: Samples
+    """The echo as it was estimated."""
+
+
+class EchoCanceller:
+    """Partitioned-block frequency-domain Kalman filter, all microphones at once.
+
+    The echo path is a random walk, known with a variance per partition and bin that all
+    microphones share; the near-end's power spectrum is the observation noise, so double talk
+    slows the filter by itself (Enzner and Vary 2006; Kuech, Mabande and Enzner 2014). Beside the
+    far-end what lies beyond twice its level and its cube are filtered: together they model a
+    loudspeaker that saturates (as the power filters of Kuech and Kellermann 2006). The process
+    noise falls as the path becomes known and rises again when the error is coherent with the
+    estimated echo: then the path has changed.
+
+    No latency. A silent far-end costs nothing.
+
+    Args:
+        channels: number of microphones.
+        settings: see `EchoCancellerSettings`.
+    """
+
+    def __init__(
+        self, channels: int, settings: EchoCancellerSettings = EchoCancellerSettings()
+    ) -> None:
+        self._channels = channels
+        self._settings = settings
+        self._partitions = max(1, settings.tail_ms * 16 // BLOCK_SAMPLES)
+        self._short = min(max(1, settings.distortion_ms * 16 // BLOCK_SAMPLES), self._partitions)
+        self._branches = [(0, self._partitions)]
+        """First row and number of rows of each branch."""
+        for _ in range(_BRANCHES - 1):
+            self._branches.append((sum(self._branches[-1]), self._short))
+        rows = sum(self._branches[-1])
+        envelope = 10 ** (-settings.decay_db / 10 * np.arange(self._partitions))
+        self._envelope = np.concatenate([envelope, *[envelope[: self._short]] * (_BRANCHES - 1)])
+        self._spectra = np.zeros((rows, _BINS), np.complex64)
+        self._frames = np.zeros((_BRANCHES, _FFT), np.float32)
+        self._padded = np.zeros((channels, _FFT), np.float32)
+        self._quiet_blocks = rows
+        self.divergences = 0
+        """Times that the filter was thrown away because it added echo."""
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the path."""
+        shape = (self._channels, len(self._envelope), _BINS)
+        self._filter = np.zeros(shape, np.complex64)
+        self._variance = np.zeros(shape[1:], np.float32)
+        self._noise = np.full(_BINS, 1e-6, np.float32)
+        self._active_blocks = 0
+        self._far_power = self._mic_power = 0.0
+        self._scale = np.float32(0.0)
+        self._coherence = _Coherence()
+        self._powers = np.zeros(2)
+
+    @property
+    def active(self) -> bool:
+        """Whether there may be echo: the far-end played within the length of the filter."""
+        return self._quiet_blocks <= self._partitions
+
+    @property
+    def converged(self) -> bool:
+        """Whether the path is known well enough to be worth keeping."""
+        return self._active_blocks > 3 * self._settings.learning_blocks
+
+    def process(self, mic: Samples, far: Samples) -> Cancelled:
+        """Take a block of the microphones (channels, 160) and of the far-end (160,)."""
+        far_power = float(np.dot(far, far)) / BLOCK_SAMPLES
+        self._quiet_blocks = 0 if far_power > _SILENCE else self._quiet_blocks + 1
+        if not self.active:
+            return Cancelled(mic, np.zeros_like(mic))
+        self._push(far)
+        if not self._scale and not self._calibrate(mic, far_power):
+            return Cancelled(mic, np.zeros_like(mic))
+        echo_spectra = np.einsum("cpk,pk->ck", self._filter, self._spectra)
+        echo: Samples = scipy.fft.irfft(echo_spectra, axis=-1)[:, BLOCK_SAMPLES:]
+        error = mic - echo
+        if self._quiet_blocks == 0:
+            self._active_blocks += 1
+            self._watch(mic, error)
+        self._adapt(error, echo_spectra)
+        return Cancelled(error, echo)
+
+    def shift(self, samples: float) -> None:
+        """The reference comes later by so many samples from now on: move the taps earlier."""
+        taps = self._partitions * BLOCK_SAMPLES
+        for first, rows in self._branches:
+            parts = self._filter[:, first : first + rows]
+            blocks = scipy.fft.irfft(parts, axis=-1)[..., :BLOCK_SAMPLES]
+            response = blocks.reshape(self._channels, rows * BLOCK_SAMPLES)
+            turned = scipy.fft.rfft(response, 2 * taps, axis=-1)
+            turned *= np.exp(2j * np.pi * samples / (2 * taps) * np.arange(taps + 1))
+            moved = scipy.fft.irfft(turned, axis=-1)[:, : rows * BLOCK_SAMPLES]
+            blocks = moved.reshape(self._channels, rows, BLOCK_SAMPLES).astype(np.float32)
+            self._filter[:, first : first + rows] = scipy.fft.rfft(blocks, _FFT, axis=-1)
+
+    def state(self) -> State:
+        """The path as far as it is known; nothing before it is."""
+        if not self.converged:
+            return {}
+        return {
+            "filter": self._filter.copy(),
+            "variance": self._variance.copy(),
+            "scale": np.array(self._scale),
+            "active_blocks": np.array(self._active_blocks),
+        }
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Start from the path of an earlier `state`; one that does not fit is left alone."""
+        path, variance = state.get("filter"), state.get("variance")
+        if path is None or variance is None or path.shape != self._filter.shape:
+            return
+        if variance.shape != self._variance.shape or not np.isfinite(path).all():
+            return
+        self.reset()
+        self._filter = path.astype(np.complex64)
+        self._variance = variance.astype(np.float32)
+        self._scale = np.float32(state["scale"])
+        self._active_blocks = int(state["active_blocks"])
+
+    def _push(self, far: Samples) -> None:
+        """Put the newest far-end spectra before the others of their branch."""
+        frames, spectra = self._frames, self._spectra
+        frames[:, :BLOCK_SAMPLES] = frames[:, BLOCK_SAMPLES:]
+        frames[0, BLOCK_SAMPLES:] = far
+        if self._scale:
+            level = far * self._scale
+            frames[1, BLOCK_SAMPLES:] = (level - np.clip(level, -1, 1)) / self._scale
+            frames[2, BLOCK_SAMPLES:] = 0.2 * level**3 / self._scale
+        newest = scipy.fft.rfft(frames, axis=-1)
+        spectra[1:] = spectra[:-1]
+        spectra[[first for first, _ in self._branches]] = newest
+
+    def _calibrate(self, mic: Samples, far_power: float) -> bool:
+        """Learn the levels from the first active blocks; False until then."""
+        if far_power <= _SILENCE:
+            return False
+        self._far_power += far_power
+        self._mic_power += float(np.mean(np.square(mic)))
+        self._active_blocks += 1
+        if self._active_blocks < 10 or self._far_power < 1e-5 * _LEVEL_BLOCKS:
+            return False
+        level = np.sqrt(self._far_power / self._active_blocks)
+        self._scale = np.float32(0.5 / level)
+        self._active_blocks = 0
+        prior = self._settings.prior * self._mic_power / self._far_power
+        self._variance[:] = (prior * self._envelope)[:, None]
+        return True
+
+    def _adapt(self, error: Samples, echo_spectra: NDArray[np.complex64]) -> None:
+        settings = self._settings
+        self._padded[:, BLOCK_SAMPLES:] = error
+        error_spectra: NDArray[np.complex64] = scipy.fft.rfft(self._padded, axis=-1)
+        error_power = _power(error_spectra).mean(axis=0)
+        # Half of the circular correlation's terms are observed: the factor 1/2 of the paper.
+        uncertainty = 0.5 * _power(self._spectra) * self._variance
+        unknown = uncertainty.sum(axis=0)
+        self._noise += 0.05 * (error_power - self._noise)
+        total = unknown + np.maximum(self._noise, 0.25 * error_power) + np.float32(1e-9)
+        gain = self._variance * np.conj(self._spectra) / total
+        step = scipy.fft.irfft(gain * error_spectra[:, None], axis=-1)
+        step[..., BLOCK_SAMPLES:] = 0.0
+        self._filter += scipy.fft.rfft(step, axis=-1)
+        changed = self._coherence.update(error_spectra[0], echo_spectra[0])
+        new = max(np.exp(-self._active_blocks / settings.learning_blocks), changed)
+        walk = np.float32(settings.tracking + (settings.learning - settings.tracking) * new)
+        self._variance *= (1 - walk) * (1 - uncertainty / total)
+        self._variance += walk * _power(self._filter).mean(axis=0)
+
+    def _watch(self, mic: Samples, error: Samples) -> None:
+        """Throw the filter away when over 0.3 s it adds more than it takes away."""
+        block = np.array([np.mean(np.square(mic)), np.mean(np.square(error))])
+        self._powers += (block - self._powers) / 30
+        if self._powers[1] > 2 * self._powers[0] + 1e-9 and self._active_blocks > 30:
+            self.divergences += 1
+            self.reset()
+
+
+class _Coherence:
+    """How much of the error is still the estimated echo: 0 when none, 1 when the path changed."""
+
+    def __init__(self) -> None:
+        self._cross = np.zeros(_BINS, np.complex64)
+        self._error = np.full(_BINS, 1e-9, np.float32)
+        self._echo = np.full(_BINS, 1e-9, np.float32)
+
+    def update(self, error: NDArray[np.complex64], echo: NDArray[np.complex64]) -> float:
+        """Take spectra (161,) of one microphone's error and echo."""
+        self._cross += _COHERENCE_STEP * (error * echo.conj() - self._cross)
+        self._error += _COHERENCE_STEP * (_power(error) - self._error)
+        self._echo += _COHERENCE_STEP * (_power(echo) - self._echo)
+        explained = float((_power(self._cross) / self._echo).sum() / self._error.sum())
+        return min(1.0, max(0.0, (explained - _INCOHERENT) / (_COHERENT - _INCOHERENT)))
+
+
+def _power(spectra: NDArray[np.complex64]) -> NDArray[np.float32]:
+    power: NDArray[np.float32] = np.square(spectra.real) + np.square(spectra.imag)
+    return power

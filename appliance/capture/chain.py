@@ -1,0 +1,307 @@
+"""The audio front-end: from the microphones and what was played to one clean channel. Pure.
+
+Order: sanitise, align the far-end reference, cancel the echo of each microphone, find the
+direction, form a beam, suppress residual echo, suppress noise, set the level, guard.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.audio.blocks import BLOCK_SAMPLES, Samples
+from appliance.capture.aec import EchoCanceller, EchoCancellerSettings
+from appliance.capture.agc import AutomaticGain
+from appliance.capture.alignment import ReferenceAligner
+from appliance.capture.denoise import NoiseSuppressor, create_suppressor
+from appliance.capture.doa import Doa
+from appliance.capture.geometry import Geometry, explicit, named
+from appliance.capture.limits import OutputGuard, Sanitizer
+from appliance.capture.residual import ResidualSuppressor
+from appliance.capture.spectral import LATENCY_SAMPLES, Analysis, Synthesis
+from appliance.capture.speex import SpeexEchoCanceller
+from appliance.config import FrontEndConfig
+
+STAGES = ("alignment", "echo", "beam", "residual", "noise", "gain")
+"""What can be bypassed."""
+_DC_CUTOFF_HZ = 0.5
+"""Only offset goes: already a corner of 10 Hz turns the phase of low voices audibly for a metric
+(10 to 25 dB SDR); rumble is left to the noise suppressor."""
+_FAR_ACTIVE = 1e-7
+_SILENCE = np.zeros(BLOCK_SAMPLES, np.float32)
+
+State = dict[str, NDArray[Any]]
+
+
+class FrontEndBlock(NamedTuple):
+    """What comes of one block."""
+
+    samples: Samples
+    """(160,), `FrontEnd.latency_samples` late."""
+    direction_deg: float | None
+    """Where speech comes from, if it is known."""
+    far_end_active: bool
+    """Whether the loudspeaker plays, or its echo still lasts."""
+    near_end: float
+    """Belief that the user speaks over the loudspeaker, 0 to 1; 1 while nothing is played."""
+    residual_echo_dbfs: float
+    """Level of echo that may be left in the samples; -120 without."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontEndMetrics:
+    """What the front-end did since the last call; None where there was nothing to measure."""
+
+    far_end_active: bool
+    erle_linear_db: float | None
+    """Echo return loss enhancement of the linear canceller while only the far-end spoke."""
+    erle_final_db: float | None
+    """The same of the whole chain, without its gain."""
+    delay_ms: float | None
+    drift_ppm: float | None
+    locked: bool
+    near_end_dbfs: float
+    far_end_dbfs: float
+    clipped_share: float
+    direction_deg: float | None
+    beam: str
+    gain_db: float
+    block_p50_ms: float
+    block_p99_ms: float
+    faults: dict[str, int]
+    channel_dbfs: tuple[float, ...]
+    channel_health: tuple[str, ...]
+
+
+@dataclass
+class _Sums:
+    """Over the blocks since the last metrics."""
+
+    mic: list[NDArray[np.float64]] = field(default_factory=list)
+    far: float = 0.0
+    out: float = 0.0
+    echo: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
+    """Energies of microphone, linear error and output, in far-end single talk."""
+    times_ms: list[float] = field(default_factory=list)
+    active: bool = False
+
+
+class FrontEnd:
+    """The whole chain.
+
+    Args:
+        settings: see `FrontEndConfig`.
+        channels: microphones, in the order of the array's positions.
+        models_path: where a neural noise suppressor's model is.
+
+    Raises:
+        ApplianceError: the array has another number of microphones, or a library or a model is
+            missing.
+    """
+
+    def __init__(
+        self,
+        settings: FrontEndConfig,
+        channels: int,
+        *,
+        models_path: Path | None = None,
+    ) -> None:
+        self.bypass: frozenset[str] = frozenset()
+        """Stages that are left out, see `STAGES`; may be changed at any time."""
+        self._settings = settings
+        self._channels = channels
+        self.geometry = array_of(settings)
+        if self.geometry.known:
+            self.geometry.check(channels)
+        self._sanitizer = Sanitizer(channels, cutoff_hz=_DC_CUTOFF_HZ)
+        self._aligner = ReferenceAligner()
+        self._canceller = self._create_canceller()
+        self._analysis = Analysis(channels)
+        self._echo_analysis = Analysis(channels)
+        self._doa = Doa(self.geometry) if self.geometry.known else None
+        self._residual = ResidualSuppressor()
+        self._weights = np.ones(LATENCY_SAMPLES + 1, np.float32)
+        self._synthesis = Synthesis()
+        self._suppressor: NoiseSuppressor | None = None
+        if settings.noise_suppressor != "off":
+            self._suppressor = create_suppressor(
+                settings.noise_suppressor,
+                depth_db=settings.noise_depth_db,
+                models_path=models_path or Path(),
+                dry_mix=0.12,
+            )
+        self._gain = AutomaticGain(max_gain_db=settings.max_gain_db)
+        self._guard = OutputGuard(settings.max_gain_db)
+        self._sums = _Sums()
+        self._direction_deg: float | None = None
+        self._noise_delay = 0 if self._suppressor is None else self._suppressor.latency_samples
+        self._delayed = np.zeros(self._noise_delay, np.float32)
+        self.latency_samples = LATENCY_SAMPLES + self._noise_delay
+        """How much later than its input the output is, whatever is bypassed."""
+
+    def process(self, mic: Samples, far: Samples | None) -> FrontEndBlock:
+        """Take a block of every microphone (channels, 160) and what was played meanwhile (160,).
+
+        Args:
+            mic: any numbers; what is not finite or beyond full scale is repaired and counted.
+            far: None when nothing is played.
+        """
+        started_ns = time.perf_counter_ns()
+        mic = self._sanitizer.process(mic)
+        far = _SILENCE if far is None else np.nan_to_num(far).clip(-1, 1)
+        reference = far
+        if "alignment" not in self.bypass:
+            aligned = self._aligner.process(far, mic[0])
+            reference = aligned.samples
+            if aligned.shift_samples and isinstance(self._canceller, EchoCanceller):
+                self._canceller.shift(aligned.shift_samples)
+        error, echo, active = mic, None, False
+        if self._canceller is not None and "echo" not in self.bypass:
+            error, echo, active = self._cancel(mic, reference)
+        spectra = self._analysis.process(error)
+        echo_spectra = self._echo_analysis.process(echo) if echo is not None else None
+        self._find_direction(spectra, active)
+        spectrum = spectra[0]
+        if echo_spectra is not None and "residual" not in self.bypass:
+            self._weights = self._residual.process(spectrum, echo_spectra[0])
+            spectrum = spectrum * self._weights
+        near_end = self._residual.near_end if active else 1.0
+        clean = self._synthesis.process(spectrum)
+        samples = self._suppress_noise(clean)
+        if self._settings.automatic_gain and "gain" not in self.bypass:
+            samples = self._gain.process(samples, hold=active and near_end < 0.5)
+        samples = self._guard.process(samples, mic)
+        self._note(mic, far, samples)
+        if active and near_end < 0.5:
+            self._sums.echo += [_power(mic[0]), _power(error[0]), _power(clean)]
+        self._sums.active |= active
+        self._sums.times_ms.append((time.perf_counter_ns() - started_ns) / 1e6)
+        return FrontEndBlock(samples, self._direction_deg, active, near_end, -120.0)
+
+    def metrics(self) -> FrontEndMetrics:
+        """Figures since the last call, to be taken once a second."""
+        sums, self._sums = self._sums, _Sums()
+        blocks = max(1, len(sums.times_ms))
+        power = np.mean(sums.mic, axis=0) if sums.mic else np.zeros(self._channels)
+        faults = self._sanitizer.faults
+        times_ms = sums.times_ms or [0.0]
+        measured = sums.echo[0] > 0
+        return FrontEndMetrics(
+            far_end_active=sums.active,
+            erle_linear_db=_decibels(sums.echo[0], sums.echo[1]) if measured else None,
+            erle_final_db=_decibels(sums.echo[0], sums.echo[2]) if measured else None,
+            delay_ms=self._aligner.delay_ms if self._aligner.locked else None,
+            drift_ppm=self._aligner.drift_ppm if self._aligner.locked else None,
+            locked=self._aligner.locked,
+            near_end_dbfs=_decibels(sums.out / blocks, 1.0),
+            far_end_dbfs=_decibels(sums.far / blocks, 1.0),
+            clipped_share=faults.clipped_samples / (blocks * BLOCK_SAMPLES * self._channels),
+            direction_deg=self._direction_deg,
+            beam="",
+            gain_db=self._gain.gain_db,
+            block_p50_ms=float(np.percentile(times_ms, 50)),
+            block_p99_ms=float(np.percentile(times_ms, 99)),
+            faults={
+                "nan_samples": faults.nan_samples,
+                "excess_samples": faults.excess_samples,
+                "clipped_samples": faults.clipped_samples,
+                "dc_blocks": faults.dc_blocks,
+                "guarded_blocks": self._guard.guarded_blocks,
+                "relocks": self._aligner.relocks,
+                "divergences": getattr(self._canceller, "divergences", 0),
+            },
+            channel_dbfs=tuple(_decibels(float(p), 1.0) for p in power),
+            channel_health=("ok",) * self._channels,
+        )
+
+    def state(self) -> State:
+        """What was learnt of devices and room: filters, delay, drift. No audio."""
+        return {
+            f"{stage}.{name}": array
+            for stage, part in self._stateful()
+            for name, array in part.state().items()
+        }
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Start from an earlier `state`; what does not fit is left out."""
+        for stage, part in self._stateful():
+            prefix = f"{stage}."
+            own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            if own:
+                part.restore(own)
+
+    def _stateful(self) -> list[tuple[str, Any]]:
+        parts: list[tuple[str, Any]] = [
+            ("alignment", self._aligner),
+            ("residual", self._residual),
+            ("gain", self._gain),
+        ]
+        if isinstance(self._canceller, EchoCanceller):
+            parts.append(("echo", self._canceller))
+        return parts
+
+    def _create_canceller(self) -> EchoCanceller | SpeexEchoCanceller | None:
+        match self._settings.echo_canceller:
+            case "kalman":
+                tail_ms = self._settings.echo_tail_ms
+                return EchoCanceller(self._channels, EchoCancellerSettings(tail_ms=tail_ms))
+            case "speex":
+                return SpeexEchoCanceller(self._channels, self._settings.echo_tail_ms)
+            case _:
+                return None
+
+    def _cancel(self, mic: Samples, reference: Samples) -> tuple[Samples, Samples | None, bool]:
+        """Error, echo, and whether there may be an echo at all."""
+        if isinstance(self._canceller, EchoCanceller):
+            error, echo = self._canceller.process(mic, reference)
+            return error, echo, self._canceller.active
+        assert self._canceller is not None
+        error = self._canceller.process(mic, reference)
+        return error, mic - error, True
+
+    def _find_direction(self, spectra: NDArray[np.complex64], active: bool) -> None:
+        if self._doa is None:
+            return
+        found = self._doa.process(spectra, self._weights if active else None)
+        self._direction_deg = None if found is None else found.azimuth_deg
+
+    def _suppress_noise(self, clean: Samples) -> Samples:
+        """Less noise, or the same delay without."""
+        if self._suppressor is None:
+            return clean
+        if "noise" not in self.bypass:
+            return self._suppressor.process(clean)
+        joined = np.concatenate([self._delayed, clean])
+        self._delayed = joined[BLOCK_SAMPLES:]
+        return joined[:BLOCK_SAMPLES]
+
+    def _note(self, mic: Samples, far: Samples, out: Samples) -> None:
+        sums = self._sums
+        sums.mic.append(np.einsum("ij,ij->i", mic, mic) / BLOCK_SAMPLES)
+        sums.far += _power(far)
+        sums.out += _power(out)
+
+
+def array_of(settings: FrontEndConfig) -> Geometry:
+    """The array that the configuration describes.
+
+    Raises:
+        ApplianceError: there is none of that name, or the positions are of no use.
+    """
+    if settings.microphones_m:
+        return explicit(settings.microphones_m)
+    return named(settings.array)
+
+
+def _power(samples: Samples) -> float:
+    return float(np.dot(samples, samples)) / BLOCK_SAMPLES
+
+
+def _decibels(power: float, reference: float) -> float:
+    return round(float(10 * np.log10((power + 1e-12) / (reference + 1e-12))), 1)

@@ -1,0 +1,145 @@
+"""Suppression of what the linear canceller leaves of the echo, aware of the near-end. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.capture.spectral import BINS, Spectra
+
+Floats = NDArray[np.float32]
+
+_TINY = np.float32(1e-12)
+_NEPER_PER_DB = np.float32(np.log(10) / 10)
+_MARGIN = 1e-3
+"""Bins in which the echo is weaker than this share of its mean say nothing about its residue."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidualSettings:
+    """Of the suppressor."""
+
+    leakage_db: float = -10.0
+    """Residual echo against echo before anything is known."""
+    rise_db: float = 0.35
+    """Largest step up of the leakage estimate, per block; it rests while the near-end speaks."""
+    fall_db: float = 0.12
+    """Step down for each 2 dB of deviation (three steps at most)."""
+    margin_db: float = 1.5
+    """By how much the residual echo is taken for stronger than estimated."""
+    decay: float = 0.7
+    """Share of the echo's power that is still to come in the next block."""
+    tail: float = 0.15
+    """Weight of the reverberation beyond the linear canceller's length."""
+    tail_decay: float = 0.85
+    """How much of it is left after 10 ms."""
+    tail_delay_blocks: int = 24
+    """When it begins."""
+    prior_smoothing: float = 0.9
+    """Of the decision-directed near-end estimate."""
+    far_floor_db: float = -30.0
+    """Lowest gain while only the far-end speaks."""
+    near_floor_db: float = -15.0
+    """Lowest gain while the near-end speaks."""
+    hold: float = 0.7
+    """How much of the belief that the near-end speaks is left after a block."""
+
+
+def _smoother(width: int) -> Floats:
+    """Matrix (161, 161) that averages so many neighbouring bins."""
+    near = np.abs(np.subtract.outer(np.arange(BINS), np.arange(BINS))) <= width // 2
+    matrix: Floats = (near / near.sum(axis=1, keepdims=True)).astype(np.float32)
+    return matrix
+
+
+_SMOOTHER = _smoother(5)
+
+
+class ResidualSuppressor:
+    """A Wiener gain per bin against the echo that the linear canceller has left.
+
+    The residual echo's power is the estimated echo's times a leakage per bin. The leakage follows
+    a low quantile of error over echo, in decibels, and only while the near-end is silent, so that
+    the user is not taken for residue. Reverberation beyond the canceller's length is modelled as an
+    exponentially decaying tail (Habets et al. 2008). The gain follows the decision-directed
+    signal-to-echo ratio (Ephraim and Malah 1984; Enzner and Vary 2006); over-suppression and its
+    floor depend on whether the near-end speaks at all.
+    """
+
+    def __init__(self, settings: ResidualSettings = ResidualSettings()) -> None:
+        self._settings = settings
+        self._leakage_db = np.full(BINS, settings.leakage_db, np.float32)
+        self._echo = np.zeros(BINS, np.float32)
+        self._tail = np.zeros(BINS, np.float32)
+        self._past: deque[Floats] = deque(
+            [np.zeros(BINS, np.float32)] * settings.tail_delay_blocks, settings.tail_delay_blocks
+        )
+        self._near = np.zeros(BINS, np.float32)
+        self.near_end = 1.0
+        """Belief that the near-end speaks, 0 to 1; 1 without far-end."""
+
+    def process(self, error: Spectra, echo: Spectra) -> Floats:
+        """Take spectra (161,) of error and estimated echo, give the gain for the error (161,)."""
+        settings = self._settings
+        error_power, echo_power = _power(error), _power(echo)
+        self._echo = np.maximum(echo_power, self._echo * settings.decay)
+        self._tail = settings.tail_decay * self._tail + (1 - settings.tail_decay) * self._past[0]
+        self._past.append(echo_power)
+        source = self._echo + settings.tail * self._tail
+        mean = float(source.mean())
+        if mean < 1e-9:
+            self.near_end = 1.0
+            return np.ones(BINS, np.float32)
+        residue = self._residue(source)
+        self._believe(10 * np.log10(float(error_power.sum()) / float(residue.sum()) + 1e-9))
+        deviation_db = 10 * np.log10((error_power + _TINY) / (source + _TINY)) - self._leakage_db
+        self._follow(deviation_db, source > _MARGIN * mean)
+        residue = self._residue(source) * np.float32(2.0 - self.near_end)
+        ratio = error_power / (residue + _TINY)
+        smoothing = settings.prior_smoothing
+        prior: Floats = smoothing * self._near + (1 - smoothing) * np.maximum(ratio - 1, 0)
+        floor_db = (
+            settings.far_floor_db + (settings.near_floor_db - settings.far_floor_db) * self.near_end
+        )
+        gain: Floats = np.maximum(prior / (1 + prior), np.float32(10 ** (floor_db / 20)))
+        self._near = np.minimum(gain * gain * ratio, 1e6)
+        return gain
+
+    def state(self) -> dict[str, NDArray[np.float32]]:
+        """The leakage."""
+        return {"leakage_db": self._leakage_db.copy()}
+
+    def restore(self, state: dict[str, NDArray[np.float32]]) -> None:
+        """Start from the leakage of an earlier `state`."""
+        leakage_db = state.get("leakage_db")
+        if leakage_db is None or leakage_db.shape != (BINS,) or not np.isfinite(leakage_db).all():
+            return
+        self._leakage_db = leakage_db.astype(np.float32)
+
+    def _residue(self, source: Floats) -> Floats:
+        smooth_db = _SMOOTHER @ self._leakage_db
+        power: Floats = source * np.exp((smooth_db + self._settings.margin_db) * _NEPER_PER_DB)
+        return power
+
+    def _believe(self, excess_db: float) -> None:
+        """Take how far the error exceeds what residual echo would be."""
+        now = min(1.0, max(0.0, (excess_db - 3) / 9))
+        hold = self._settings.hold
+        self.near_end = max(now, hold * self.near_end + (1 - hold) * now)
+
+    def _follow(self, deviation_db: Floats, audible: NDArray[np.bool_]) -> None:
+        settings = self._settings
+        rise = settings.rise_db * (1 - self.near_end) * np.minimum(deviation_db / 6, 1)
+        fall = settings.fall_db * np.maximum(deviation_db, -6) / 2
+        step = np.where(deviation_db > 0, rise, fall)
+        self._leakage_db = np.clip(self._leakage_db + np.where(audible, step, 0), -45, 0).astype(
+            np.float32
+        )
+
+
+def _power(spectrum: Spectra) -> Floats:
+    power: Floats = np.square(spectrum.real) + np.square(spectrum.imag)
+    return power
