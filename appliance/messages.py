@@ -145,7 +145,7 @@ class FrontEndReport(Message, frozen=True, kw_only=True):
     erle_final_db: float | None
     """The same with the residual suppressor."""
     delay_ms: float | None
-    """Echo behind reference, as aligned; None before the first lock."""
+    """Echo behind reference, as aligned; None while it is looked for."""
     drift_ppm: float | None
     """How much faster the microphone's clock runs than the loudspeaker's."""
     near_end_dbfs: float
@@ -157,6 +157,8 @@ class FrontEndReport(Message, frozen=True, kw_only=True):
     direction_deg: float | None
     beam: str
     """What the beam does: its name, or empty without one."""
+    gain_db: float
+    """Automatic gain."""
     block_p50_ms: float
     block_p99_ms: float
     """Processing time of a block."""
@@ -381,9 +383,7 @@ class SetFrontEndBypass(Message, frozen=True, kw_only=True, tag=True):
     stages: tuple[str, ...]
 
 
-Request = (
-    AskText | SayText | Accepted | Refused | InjectAudio | InjectProgress | SetFrontEndBypass
-)
+Request = AskText | SayText | Accepted | Refused | InjectAudio | InjectProgress | SetFrontEndBypass
 
 
 # --- the table ---------------------------------------------------------------------------------

@@ -15,11 +15,11 @@ import numpy as np
 
 from appliance.audio.blocks import BLOCK_NS
 from appliance.audio.devices import DeviceLost
+from appliance.capture.chain import STAGES, FrontEnd, array_of
 from appliance.capture.device import Capture, Microphone
 from appliance.capture.far_end import FarEndTimeline
 from appliance.capture.framer import NS_PER_SAMPLE, BlockFramer, DatedBlock
 from appliance.capture.inject import Injector
-from appliance.capture.passthrough import FrontEnd
 from appliance.capture.warm_start import WarmStart, state_dir
 from appliance.config import Config
 from appliance.errors import ApplianceError
@@ -31,6 +31,8 @@ from appliance.messages import (
     Accepted,
     AudioGap,
     BlocksReady,
+    ChannelMetrics,
+    FrontEndReport,
     InjectAudio,
     Refused,
     SetFrontEndBypass,
@@ -48,6 +50,11 @@ _WAKE_BLOCKS = 2
 _LONGEST_UNREAD_NS = 100_000_000
 """While something is played its announcements wake the loop; the microphone is looked at too."""
 _FAR_END_REWIND_BLOCKS = 50
+_REPORT_BLOCKS = 100
+_SAVE_REPORTS = 20
+"""What was learnt is saved after so many seconds in which it was worth it."""
+_WORTH_KEEPING_DB = 10.0
+"""Linear echo reduction from which the filter fits the room."""
 
 
 def main(config: Config, bus: Bus) -> None:
@@ -59,7 +66,8 @@ def main(config: Config, bus: Bus) -> None:
     )
     try:
         _prepare(microphone)
-        front_end = FrontEnd()
+        microphones = array_of(config.front_end).check(config.audio.input_channels)
+        front_end = FrontEnd(config.front_end, len(microphones), models_path=config.models_path)
         if not _wait_for_lock(bus):
             return
         previous = last_block(config.shm_prefix, MIC_RING.name)
@@ -71,6 +79,7 @@ def main(config: Config, bus: Bus) -> None:
             config.audio.input_device,
             config.audio.input_channels,
             config.audio.output_device,
+            config.front_end,
         )
         capture = _Capture(
             bus,
@@ -78,6 +87,7 @@ def main(config: Config, bus: Bus) -> None:
             writer,
             far_end=far_end,
             front_end=front_end,
+            microphones=microphones,
             warm_start=warm_start,
         )
         try:
@@ -135,6 +145,7 @@ class _Capture:
         *,
         far_end: RingReader,
         front_end: FrontEnd,
+        microphones: tuple[int, ...],
         warm_start: WarmStart,
     ) -> None:
         self._bus = bus
@@ -142,6 +153,8 @@ class _Capture:
         self._writer = writer
         self._far_end = far_end
         self._front_end = front_end
+        self._microphones = list(microphones)
+        """Which of the device's channels the front-end takes, in its order."""
         self._warm_start = warm_start
         self._latency_ns = front_end.latency_samples * NS_PER_SAMPLE
         self._timeline = FarEndTimeline()
@@ -158,6 +171,8 @@ class _Capture:
         self._power = 0.0
         self._blocks = 0
         self._lost_ms = 0.0
+        self._non_finite_samples = 0
+        self._unsaved_reports = 0
 
     def run(self, heard_until_ns: int | None) -> None:
         """Capture until told to stop; a lost device is taken up again.
@@ -188,7 +203,9 @@ class _Capture:
 
     def close(self) -> None:
         """Keep what was learnt."""
-        self._warm_start.save(self._front_end.state())
+        if self._unsaved_reports:
+            self._warm_start.close()
+            self._warm_start.save(self._front_end.state())
         self._warm_start.close()
 
     def _step(self) -> None:
@@ -221,10 +238,14 @@ class _Capture:
             self._timeline.restart_microphone()
             self._framer = None
         if self._framer is None or capture.first_frame != self._next_frame:
-            rate_hz, channels = self._microphone.rate_hz, capture.frames.shape[1]
+            rate_hz, channels = self._microphone.rate_hz, len(self._microphones)
             self._framer = BlockFramer(rate_hz, channels, capture.first_frame)
         self._next_frame = capture.first_frame + len(capture.frames)
-        return self._framer.push(capture.frames, capture.first_sample_ns)
+        frames = capture.frames[:, self._microphones]
+        before = self._framer.non_finite_samples
+        blocks = self._framer.push(frames, capture.first_sample_ns)
+        self._non_finite_samples += self._framer.non_finite_samples - before
+        return blocks
 
     def _write(self, heard: DatedBlock) -> None:
         far = self._timeline.take(heard.position, heard.first_sample_ns)
@@ -246,6 +267,8 @@ class _Capture:
         self._power += float(np.dot(block, block)) / len(block)
         if self._blocks % _LEVEL_BLOCKS == 0:
             self._update_counters()
+        if self._blocks % _REPORT_BLOCKS == 0:
+            self._report_front_end()
 
     def _announce(self) -> None:
         self._bus.publish(
@@ -257,6 +280,48 @@ class _Capture:
                 far_end_active=self._far_end_active,
             )
         )
+
+    def _report_front_end(self) -> None:
+        metrics = self._front_end.metrics()
+        statistics = self._microphone.statistics
+        timeline = self._timeline
+        self._bus.publish(
+            FrontEndReport(
+                session_id=LOCAL_SESSION,
+                at_ns=time.monotonic_ns(),
+                far_end_active=metrics.far_end_active,
+                erle_linear_db=metrics.erle_linear_db,
+                erle_final_db=metrics.erle_final_db,
+                delay_ms=metrics.delay_ms,
+                drift_ppm=metrics.drift_ppm,
+                near_end_dbfs=metrics.near_end_dbfs,
+                far_end_dbfs=metrics.far_end_dbfs,
+                clipped_share=metrics.clipped_share,
+                direction_deg=metrics.direction_deg,
+                beam=metrics.beam,
+                gain_db=metrics.gain_db,
+                block_p50_ms=metrics.block_p50_ms,
+                block_p99_ms=metrics.block_p99_ms,
+                xruns=statistics.device_overflows + statistics.dropped_blocks,
+                faults={
+                    **metrics.faults,
+                    "non_finite_samples": self._non_finite_samples,
+                    "far_end_anchors": timeline.anchors,
+                    "far_end_late_blocks": timeline.late_blocks,
+                    "far_end_lost_blocks": self._far_end.lost_blocks,
+                },
+                channels=tuple(map(ChannelMetrics, metrics.channel_dbfs, metrics.channel_health)),
+                bypassed=tuple(sorted(self._front_end.bypass)),
+            )
+        )
+        fits = metrics.erle_linear_db is not None and metrics.erle_linear_db > _WORTH_KEEPING_DB
+        if fits and metrics.locked:
+            self._unsaved_reports += 1
+        first = not self._warm_start.exists and self._unsaved_reports > 1
+        if (first or self._unsaved_reports >= _SAVE_REPORTS) and self._warm_start.save(
+            self._front_end.state()
+        ):
+            self._unsaved_reports = 0
 
     def _report_gap(self, lost_ns: int) -> None:
         lost_ms = max(0.0, lost_ns / 1e6)
@@ -276,9 +341,6 @@ class _Capture:
             "dropped_blocks": statistics.dropped_blocks,
             "lost_ms": round(self._lost_ms, 1),
             "blocks": self._blocks,
-            "far_end_anchors": self._timeline.anchors,
-            "far_end_late_blocks": self._timeline.late_blocks,
-            "far_end_lost_blocks": self._far_end.lost_blocks,
         }
 
     def _take_requests(self) -> None:
@@ -299,5 +361,8 @@ class _Capture:
 
     def _bypass(self, stages: tuple[str, ...]) -> str:
         """Switch these stages off; returns why it is refused, empty when it is not."""
+        if unknown := set(stages) - set(STAGES):
+            return f"no stage {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}"
         self._front_end.bypass = frozenset(stages)
+        logger.info("front-end without: %s", ", ".join(sorted(stages)) or "nothing, all is on")
         return ""

@@ -44,6 +44,11 @@ class WarmStart:
         self.path = folder / f"front-end-{digest}.npz"
         self._thread: threading.Thread | None = None
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is something to load, or being written."""
+        return self._thread is not None or self.path.exists()
+
     def load(self) -> dict[str, NDArray[Any]] | None:
         """What was saved last; None when there is nothing or it cannot be read."""
         try:
@@ -59,12 +64,13 @@ class WarmStart:
         """Write it in the background. False when the write before is not done yet.
 
         Args:
-            state: arrays that nobody changes any more.
+            state: copied before this returns.
         """
         if self._thread is not None and self._thread.is_alive():
             return False
+        copy = {name: np.array(array) for name, array in state.items()}
         self._thread = threading.Thread(
-            target=self._write, args=(state,), name="warm-start", daemon=True
+            target=self._write, args=(copy,), name="warm-start", daemon=True
         )
         self._thread.start()
         return True
