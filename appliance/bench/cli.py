@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -96,3 +97,40 @@ def asr(
     from appliance.bench.asr import run
 
     _show(run(model=model, threads=threads), as_json=as_json)
+
+
+@app.command("front-end")
+def front_end(
+    *,
+    row: Annotated[
+        list[str] | None, typer.Option(help="Only this row of the table; may be repeated.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Held-out scenes of each row.", min=1)] = 20,
+    quick: Annotated[bool, typer.Option("--quick", help="Only four scenes of each row.")] = False,
+    ablation: Annotated[
+        bool, typer.Option("--ablation", help="Also the chain without each of its stages.")
+    ] = False,
+    plots: Annotated[
+        Path | None, typer.Option(help="Also sweeps, a plot of each into this folder.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Echo, double talk, drift, beam, direction, words and cost in simulated rooms."""
+    from appliance.bench.front_end import run
+
+    result = run(rows=row or (), seeds=seeds, quick=quick, ablation=ablation, plots=plots)
+    if as_json:
+        _show(result, as_json=True)
+        return
+    table = Table("row", "RT60", "figure", "target", "", "by candidate", box=None)
+    for entry in result["rows"]:
+        target = entry["target"]
+        table.add_row(
+            entry["row"],
+            f"{entry['rt60_s']:g} s",
+            entry["figure"],
+            "" if target is None else f"{'≥' if entry['at_least'] else '≤'} {target:g}",
+            {True: "ok", False: "MISSED", None: ""}[entry.get("passed")],
+            ", ".join(f"{name} {value:g}" for name, value in entry["values"].items()),
+        )
+    Console().print(table)

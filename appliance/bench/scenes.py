@@ -62,7 +62,7 @@ class Utterance:
     text: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scene:
     """16 kHz, float32. `mic` is the sum of near, echo, noise and interferer, each (channels, n)."""
 

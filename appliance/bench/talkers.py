@@ -66,11 +66,14 @@ def _levelled(talker: Talker) -> tuple[Recording, ...]:
 
 @cache
 def _synthesise(texts: tuple[str, ...]) -> tuple[Recording, ...]:
+    import onnxruntime as ort
+
     from appliance.tts.piper import PiperEngine
 
     settings = configuration.load()
     name = settings.tts.model
     folder = ensure_model(name, root=settings.models_path)
+    ort.set_seed(1)  # the voice is random in its details, and a seed's scene must be the same
     engine = PiperEngine(next(folder.glob("*.onnx")), name)
     result = []
     for text in texts:
