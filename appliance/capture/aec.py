@@ -22,6 +22,8 @@ _LEVEL_BLOCKS = 50
 """Active far-end blocks that set the scales: of the distortion's powers, of the echo's path."""
 
 State = dict[str, NDArray[Any]]
+_TURNS = 3
+"""Each partition is constrained in one of so many blocks."""
 _COHERENCE_STEP = np.float32(0.05)
 _INCOHERENT, _COHERENT = 0.15, 0.4
 """Share of the error that the echo explains, by chance and when the path has changed."""
@@ -106,7 +108,8 @@ class EchoCanceller:
         self._far_power = self._mic_power = 0.0
         self._scale = np.float32(0.0)
         self._coherence = _Coherence()
-        self._powers = np.zeros(2)
+        self._power_before = self._power_after = 0.0
+        self._turn = 0
 
     @property
     def active(self) -> bool:
@@ -206,27 +209,35 @@ class EchoCanceller:
         settings = self._settings
         self._padded[:, BLOCK_SAMPLES:] = error
         error_spectra: NDArray[np.complex64] = scipy.fft.rfft(self._padded, axis=-1)
-        error_power = _power(error_spectra).mean(axis=0)
+        error_power = _power(error_spectra).sum(axis=0) / np.float32(self._channels)
         # Half of the circular correlation's terms are observed: the factor 1/2 of the paper.
         uncertainty = 0.5 * _power(self._spectra) * self._variance
         unknown = uncertainty.sum(axis=0)
         self._noise += 0.05 * (error_power - self._noise)
         total = unknown + np.maximum(self._noise, 0.25 * error_power) + np.float32(1e-9)
         gain = self._variance * np.conj(self._spectra) / total
-        step = scipy.fft.irfft(gain * error_spectra[:, None], axis=-1)
-        step[..., BLOCK_SAMPLES:] = 0.0
-        self._filter += scipy.fft.rfft(step, axis=-1)
+        self._filter += gain * error_spectra[:, None]
+        self._constrain()
         changed = self._coherence.update(error_spectra[0], echo_spectra[0])
         new = max(np.exp(-self._active_blocks / settings.learning_blocks), changed)
         walk = np.float32(settings.tracking + (settings.learning - settings.tracking) * new)
         self._variance *= (1 - walk) * (1 - uncertainty / total)
-        self._variance += walk * _power(self._filter).mean(axis=0)
+        self._variance += (walk / self._channels) * _power(self._filter).sum(axis=0)
+
+    def _constrain(self) -> None:
+        """Keep the taps of some partitions within their 10 ms: all have their turn."""
+        first = self._turn = (self._turn + 1) % _TURNS
+        rows = self._filter[:, first::_TURNS]
+        taps = scipy.fft.irfft(rows, axis=-1)
+        taps[..., BLOCK_SAMPLES:] = 0.0
+        self._filter[:, first::_TURNS] = scipy.fft.rfft(taps, axis=-1)
 
     def _watch(self, mic: Samples, error: Samples) -> None:
         """Throw the filter away when over 0.3 s it adds more than it takes away."""
-        block = np.array([np.mean(np.square(mic)), np.mean(np.square(error))])
-        self._powers += (block - self._powers) / 30
-        if self._powers[1] > 2 * self._powers[0] + 1e-9 and self._active_blocks > 30:
+        before, after = (float(np.vdot(signal, signal)) for signal in (mic, error))
+        self._power_before += (before - self._power_before) / 30
+        self._power_after += (after - self._power_after) / 30
+        if self._power_after > 2 * self._power_before + 1e-6 and self._active_blocks > 30:
             self.divergences += 1
             self.reset()
 
