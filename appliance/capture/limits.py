@@ -38,7 +38,7 @@ class Sanitizer:
 
     A Butterworth high-pass of the second order, the same for every channel, so that it changes
     nothing between them. Use one for the far-end reference too: what is taken from the microphones
-    alone would have to be learnt by the echo canceller. No latency; 10 µs of CPU per block of four.
+    alone would have to be learnt by the echo canceller. No latency; 16 µs of CPU per block of four.
 
     Args:
         channels: of the stream.
@@ -51,11 +51,11 @@ class Sanitizer:
     def __init__(self, channels: int, *, cutoff_hz: float = 70.0) -> None:
         self.faults = Faults()
         self._high_pass = _block_high_pass(cutoff_hz)
-        self._input = np.zeros((channels, BLOCK_SAMPLES + _ORDER), np.float32)
-        self._offset = np.zeros(channels, np.float32)
+        self._input = np.zeros((channels, BLOCK_SAMPLES + _ORDER))
+        self._offset = np.zeros(channels)
 
     @property
-    def offset(self) -> Samples:
+    def offset(self) -> NDArray[np.float64]:
         """The constant offset of each channel over the last 0.2 s, in full scales."""
         return self._offset
 
@@ -65,11 +65,11 @@ class Sanitizer:
         if not peak < _CLIPPED:  # also when the peak is not a number
             block = self._bounded(block)
         self._input[:, :BLOCK_SAMPLES] = block
-        output: Samples = self._input @ self._high_pass
+        output = self._input @ self._high_pass
         self._input[:, BLOCK_SAMPLES:] = output[:, BLOCK_SAMPLES:-1]
         self._offset = self._offset + _DC_SMOOTHING * (output[:, -1] - self._offset)
         self.faults.dc_blocks += int(np.abs(self._offset).max() > self.DC_LIMIT)
-        result: Samples = output[:, :BLOCK_SAMPLES].copy()
+        result: Samples = output[:, :BLOCK_SAMPLES].astype(np.float32)
         return result
 
     def _bounded(self, block: Samples) -> Samples:
@@ -84,19 +84,18 @@ class Sanitizer:
         return bounded
 
 
-def _block_high_pass(cutoff_hz: float) -> NDArray[np.float32]:
+def _block_high_pass(cutoff_hz: float) -> NDArray[np.float64]:
     """The filter over a block as one matrix, four times as fast as sample by sample.
 
     From a block and the filter's two memories (162,) to the filtered block, the memories after it,
-    and the block's mean (163,).
+    and the block's mean (163,). In single precision a cutoff of 1 Hz would be off by 10 %.
     """
     sections = scipy.signal.butter(_ORDER, cutoff_hz, "highpass", fs=RATE_HZ, output="sos")
     inputs = np.eye(BLOCK_SAMPLES + _ORDER, BLOCK_SAMPLES)
     memories = np.eye(BLOCK_SAMPLES + _ORDER, _ORDER, -BLOCK_SAMPLES)[np.newaxis]
     filtered, after = scipy.signal.sosfilt(sections, inputs, zi=memories)
     mean = inputs.mean(axis=1, keepdims=True)
-    matrix: NDArray[np.float32] = np.hstack([filtered, after[0], mean]).astype(np.float32)
-    return matrix
+    return np.hstack([filtered, after[0], mean])
 
 
 class OutputGuard:
