@@ -134,6 +134,11 @@ def _wait_for_lock(bus: Bus) -> bool:
     return False
 
 
+def _plain(value: float | None) -> float | None:
+    """Without numpy's types, which do not travel."""
+    return None if value is None else float(value)
+
+
 class _Capture:
     """The active instance's loop."""
 
@@ -260,7 +265,7 @@ class _Capture:
         report = self._injector.note(self._writer.epoch, self._writer.sequence)
         if report:
             self._bus.reply(*report)
-        self._direction_deg = processed.direction_deg
+        self._direction_deg = _plain(processed.direction_deg)
         self._far_end_active = processed.far_end_active
         self._heard_until_ns = captured_ns
         self._blocks += 1
@@ -290,18 +295,18 @@ class _Capture:
                 session_id=LOCAL_SESSION,
                 at_ns=time.monotonic_ns(),
                 far_end_active=metrics.far_end_active,
-                erle_linear_db=metrics.erle_linear_db,
-                erle_final_db=metrics.erle_final_db,
-                delay_ms=metrics.delay_ms,
-                drift_ppm=metrics.drift_ppm,
-                near_end_dbfs=metrics.near_end_dbfs,
-                far_end_dbfs=metrics.far_end_dbfs,
-                clipped_share=metrics.clipped_share,
-                direction_deg=metrics.direction_deg,
+                erle_linear_db=_plain(metrics.erle_linear_db),
+                erle_final_db=_plain(metrics.erle_final_db),
+                delay_ms=_plain(metrics.delay_ms),
+                drift_ppm=_plain(metrics.drift_ppm),
+                near_end_dbfs=float(metrics.near_end_dbfs),
+                far_end_dbfs=float(metrics.far_end_dbfs),
+                clipped_share=float(metrics.clipped_share),
+                direction_deg=_plain(metrics.direction_deg),
                 beam=metrics.beam,
-                gain_db=metrics.gain_db,
-                block_p50_ms=metrics.block_p50_ms,
-                block_p99_ms=metrics.block_p99_ms,
+                gain_db=float(metrics.gain_db),
+                block_p50_ms=float(metrics.block_p50_ms),
+                block_p99_ms=float(metrics.block_p99_ms),
                 xruns=statistics.device_overflows + statistics.dropped_blocks,
                 faults={
                     **metrics.faults,
