@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,8 @@ _CAUTION = 2.0
 _YOUNG = 8
 _GATE = 5.0
 _OUTLIERS = 4
+_STEADY = 16
+"""A delay that jumps again before so many frames agreed with it, does not jump but drifts."""
 _HOPELESS = 16
 """After so many in a row that do not agree, the drift was wrong."""
 _AGREEING_SAMPLES = 1.0
@@ -222,7 +225,7 @@ class ReferenceAligner:
         self._since_coarse = self._since_fine = 0
         self._candidate: Peak | None = None
         self._outliers: list[float] = []
-        self._missed = 0
+        self._missed = self._agreed = 0
         self._found = self._locked = self._settled = self._placing = False
         self._relocks = 0
         self._shift, self._relocked = 0.0, False
@@ -239,8 +242,8 @@ class ReferenceAligner:
 
     @property
     def locked(self) -> bool:
-        """The echo was found, and was measured where it was found."""
-        return self._locked
+        """The echo was found, and seen where it was found when something was last played."""
+        return self._locked and self._missed <= _STALE
 
     @property
     def relocks(self) -> int:
@@ -306,6 +309,10 @@ class ReferenceAligner:
 
     def _take(self, far: Samples, mic: Samples) -> None:
         power = float(np.dot(far, far)) / BLOCK_SAMPLES
+        if not math.isfinite(power):
+            far, power = np.zeros_like(far), 0.0
+        if not math.isfinite(float(np.dot(mic, mic))):
+            mic = np.zeros_like(mic)
         self._far.append(far)
         self._mic.append(mic)
         self._line.advance(BLOCK_SAMPLES)
@@ -373,6 +380,7 @@ class ReferenceAligner:
             return
         self._outliers.clear()
         self._missed = 0
+        self._agreed += 1
         self._line.update(measured, variance, age)
         self._template.learn(phases, shift.samples, _TEMPLATE_FRAMES)
         self._locked = True
@@ -397,8 +405,11 @@ class ReferenceAligner:
         """The echo has moved: go after it, and place the reference exactly with the next frame."""
         self._outliers.clear()
         self._relocks += self._locked
-        drift_deviation = max(self._line.drift_deviation, _JUMPED_DRIFT)
-        self._line.jump(delay, deviation, drift_deviation)
+        if self._agreed < _STEADY:
+            self._settled = False
+        drift_deviation = _JUMPED_DRIFT if self._settled else _UNKNOWN_DRIFT
+        self._agreed = 0
+        self._line.jump(delay, deviation, max(self._line.drift_deviation, drift_deviation))
         self._move(delay + self._offset, relocked=True)
 
     def _move(self, delay: float, *, relocked: bool) -> None:

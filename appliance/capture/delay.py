@@ -161,7 +161,7 @@ class Template:
 
     _NEWTON_STEPS = 3
 
-    def __init__(self, frame: int = 4096, reach: int = 96) -> None:
+    def __init__(self, frame: int = 4096, reach: int = 256) -> None:
         self.frame = frame
         self._reach = reach
         self._lags = np.arange(-reach, reach + 1)
@@ -209,7 +209,8 @@ class Template:
         product = phases * self.average.conj() if known else phases
         self._padded[self._bins] = product
         correlation = scipy.fft.irfft(self._padded)[self._lags]
-        start = min(max(0, expected - within), len(correlation) - 1)
+        expected = min(max(expected, within), len(correlation) - 1 - within)
+        start = expected - within
         index = start + int(np.argmax(correlation[start : expected + within + 1]))
         highest = int(np.argmax(correlation))
         if known and correlation[index] < _PREFERENCE * correlation[highest]:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 
 _HUBER = 3.0
+_BIAS_SHARE = 0.1
+_BIASED = 1.0
+"""Errors that lie on one side by so many standard deviations mean that the drift changes faster."""
+_BIAS_GROWTH = 1.5
 
 
 class DriftFilter:
@@ -32,6 +36,7 @@ class DriftFilter:
         self.delay, self.drift = delay, drift
         self._delay_variance, self._drift_variance = delay_deviation**2, deviation**2
         self._covariance = 0.0
+        self._bias = 0.0
 
     def jump(self, delay: float, delay_deviation: float, deviation: float) -> None:
         """The delay is another one now; the drift stays, but may be off by `deviation`."""
@@ -60,12 +65,17 @@ class DriftFilter:
         """
         delay_column, drift_column = self._columns(age)
         error = measured - (self.delay - age * self.drift)
+        expected_deviation = math.sqrt(delay_column - age * drift_column + variance)
+        surprise = min(max(error / expected_deviation, -_HUBER), _HUBER)
+        self._bias += _BIAS_SHARE * (surprise - self._bias)
         total = max(delay_column - age * drift_column + variance, (error / _HUBER) ** 2)
         self.delay += error * delay_column / total
         self.drift += error * drift_column / total
         self._delay_variance -= delay_column**2 / total
         self._drift_variance -= drift_column**2 / total
         self._covariance -= delay_column * drift_column / total
+        if abs(self._bias) > _BIASED:
+            self._drift_variance *= _BIAS_GROWTH
 
     def _columns(self, age: int) -> tuple[float, float]:
         """Covariance of delay and of drift with the delay as it was `age` samples ago."""
