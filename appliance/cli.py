@@ -17,6 +17,7 @@ from rich.table import Table
 from appliance import __version__
 from appliance import config as configuration
 from appliance.bench.cli import app as bench_app
+from appliance.capture.cli import front_end
 from appliance.errors import ApplianceError
 from appliance.models.cli import app as models_app
 
@@ -33,6 +34,7 @@ config_app = typer.Typer(help="Show or check the configuration.", no_args_is_hel
 app.add_typer(models_app, name="models")
 app.add_typer(config_app, name="config")
 app.add_typer(bench_app, name="bench")
+app.command("front-end")(front_end)
 
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
