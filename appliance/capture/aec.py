@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter1d
 
 from appliance.audio.blocks import BLOCK_SAMPLES, Samples
 
@@ -22,6 +23,8 @@ _LEVEL_BLOCKS = 50
 """Active far-end blocks that set the scales: of the distortion's powers, of the echo's path."""
 
 State = dict[str, NDArray[Any]]
+_TAIL_BLOCKS = 25
+_TAIL_FIT = 4
 _TURNS = 3
 """Each partition is constrained in one of so many blocks."""
 _COHERENCE_STEP = np.float32(0.05)
@@ -50,12 +53,15 @@ class EchoCancellerSettings:
 
 
 class Cancelled(NamedTuple):
-    """What comes of one block: both (channels, 160)."""
+    """What comes of one block."""
 
     error: Samples
-    """The microphones without the echo."""
+    """The microphones without the echo, (channels, 160)."""
     echo: Samples
-    """The echo as it was estimated."""
+    """The echo as it was estimated, likewise."""
+    late_power: NDArray[np.float32]
+    """Power (161,) of the reverberation beyond the filter's length that is still in `error`, for
+    one microphone, scaled as the spectra of `Analysis`."""
 
 
 class EchoCanceller:
@@ -108,6 +114,7 @@ class EchoCanceller:
         self._far_power = self._mic_power = 0.0
         self._scale = np.float32(0.0)
         self._coherence = _Coherence()
+        self._tail = _Tail()
         self._power_before = self._power_after = 0.0
         self._turn = 0
 
@@ -115,6 +122,11 @@ class EchoCanceller:
     def active(self) -> bool:
         """Whether there may be echo: the far-end played within the length of the filter."""
         return self._quiet_blocks <= self._partitions
+
+    @property
+    def settled(self) -> bool:
+        """Whether the filter has taken the shape of the path."""
+        return self._active_blocks > self._settings.learning_blocks
 
     @property
     def converged(self) -> bool:
@@ -126,18 +138,20 @@ class EchoCanceller:
         far_power = float(np.dot(far, far)) / BLOCK_SAMPLES
         self._quiet_blocks = 0 if far_power > _SILENCE else self._quiet_blocks + 1
         if not self.active:
-            return Cancelled(mic, np.zeros_like(mic))
+            return Cancelled(mic, np.zeros_like(mic), self._tail.silence())
         self._push(far)
         if not self._scale and not self._calibrate(mic, far_power):
-            return Cancelled(mic, np.zeros_like(mic))
+            return Cancelled(mic, np.zeros_like(mic), self._tail.silence())
         echo_spectra = np.einsum("cpk,pk->ck", self._filter, self._spectra)
         echo: Samples = scipy.fft.irfft(echo_spectra, axis=-1)[:, BLOCK_SAMPLES:]
         error = mic - echo
         if self._quiet_blocks == 0:
             self._active_blocks += 1
+            if self._active_blocks % _TAIL_BLOCKS == 0 and self.settled:
+                self._tail.learn(self._filter[0, : self._partitions])
             self._watch(mic, error)
         self._adapt(error, echo_spectra)
-        return Cancelled(error, echo)
+        return Cancelled(error, echo, self._tail.process(self._spectra[self._partitions - 1]))
 
     def shift(self, samples: float) -> None:
         """The reference comes later by so many samples from now on: move the taps earlier."""
@@ -240,6 +254,42 @@ class EchoCanceller:
         if self._power_after > 2 * self._power_before + 1e-6 and self._active_blocks > 30:
             self.divergences += 1
             self.reset()
+
+
+class _Tail:
+    """Reverberation beyond the filter: it decays as the filter's last partitions do.
+
+    A late-reverberation model as of Habets et al. (2008), with its decay and its level read off the
+    filter instead of a room's reverberation time.
+    """
+
+    def __init__(self) -> None:
+        self._decay = 0.5
+        self._level = np.zeros(_BINS, np.float32)
+        self._power = np.zeros(_BINS, np.float32)
+
+    def learn(self, path: NDArray[np.complex64]) -> None:
+        """Take a filter (partitions, 161)."""
+        power = _power(path)
+        if len(power) < 2 * _TAIL_FIT:
+            return
+        late = np.log(power.sum(axis=1)[len(power) // 4 :] + 1e-20)
+        slope = np.polyfit(np.arange(len(late)), late, 1)[0]
+        self._decay = float(np.clip(np.exp(slope), 0.3, 0.95))
+        last = power[-_TAIL_FIT:].mean(axis=0) * self._decay ** ((_TAIL_FIT + 1) / 2)
+        self._level = uniform_filter1d(last, 9, mode="nearest")
+
+    def process(self, spectrum: NDArray[np.complex64]) -> NDArray[np.float32]:
+        """Take the far-end's spectrum (161,) that now leaves the filter."""
+        self._power = np.float32(self._decay) * self._power + self._level * _power(spectrum)
+        # the window of `Analysis` passes half of the power
+        audible: NDArray[np.float32] = np.float32(0.5) * self._power
+        return audible
+
+    def silence(self) -> NDArray[np.float32]:
+        """All has decayed."""
+        self._power = np.zeros(_BINS, np.float32)
+        return self._power
 
 
 class _Coherence:

@@ -24,7 +24,7 @@ from appliance.capture.doa import Doa
 from appliance.capture.geometry import Geometry, explicit, named
 from appliance.capture.limits import OutputGuard, Sanitizer
 from appliance.capture.residual import ResidualSuppressor
-from appliance.capture.spectral import LATENCY_SAMPLES, Analysis, Synthesis
+from appliance.capture.spectral import BINS, LATENCY_SAMPLES, Analysis, Synthesis
 from appliance.capture.speex import SpeexEchoCanceller
 from appliance.config import FrontEndConfig
 
@@ -33,8 +33,8 @@ STAGES = ("alignment", "echo", "beam", "residual", "noise", "gain")
 _DC_CUTOFF_HZ = 0.5
 """Only offset goes: already a corner of 10 Hz turns the phase of low voices audibly for a metric
 (10 to 25 dB SDR); rumble is left to the noise suppressor."""
-_FAR_ACTIVE = 1e-7
 _SILENCE = np.zeros(BLOCK_SAMPLES, np.float32)
+_NO_POWER = np.zeros(BINS, np.float32)
 
 State = dict[str, NDArray[Any]]
 
@@ -126,7 +126,7 @@ class FrontEnd:
         self._echo_analysis = Analysis(channels)
         self._doa = Doa(self.geometry) if self.geometry.known else None
         self._residual = ResidualSuppressor()
-        self._weights = np.ones(LATENCY_SAMPLES + 1, np.float32)
+        self._weights = np.ones(BINS, np.float32)
         self._synthesis = Synthesis()
         self._suppressor: NoiseSuppressor | None = None
         if settings.noise_suppressor != "off":
@@ -161,15 +161,13 @@ class FrontEnd:
             reference = aligned.samples
             if aligned.shift_samples and isinstance(self._canceller, EchoCanceller):
                 self._canceller.shift(aligned.shift_samples)
-        error, echo, active = mic, None, False
-        if self._canceller is not None and "echo" not in self.bypass:
-            error, echo, active = self._cancel(mic, reference)
+        error, echo, late_power, active = self._cancel(mic, reference)
         spectra = self._analysis.process(error)
         echo_spectra = self._echo_analysis.process(echo) if echo is not None else None
         self._find_direction(spectra, active)
         spectrum = spectra[0]
         if echo_spectra is not None and "residual" not in self.bypass:
-            self._weights = self._residual.process(spectrum, echo_spectra[0])
+            self._weights = self._residual.process(spectrum, echo_spectra[0], late_power)
             spectrum = spectrum * self._weights
         near_end = self._residual.near_end if active else 1.0
         clean = self._synthesis.process(spectrum)
@@ -256,14 +254,17 @@ class FrontEnd:
             case _:
                 return None
 
-    def _cancel(self, mic: Samples, reference: Samples) -> tuple[Samples, Samples | None, bool]:
-        """Error, echo, and whether there may be an echo at all."""
-        if isinstance(self._canceller, EchoCanceller):
-            error, echo = self._canceller.process(mic, reference)
-            return error, echo, self._canceller.active
-        assert self._canceller is not None
-        error = self._canceller.process(mic, reference)
-        return error, mic - error, True
+    def _cancel(
+        self, mic: Samples, reference: Samples
+    ) -> tuple[Samples, Samples | None, NDArray[np.float32], bool]:
+        """Error, echo, power of late reverberation, and whether there may be an echo at all."""
+        canceller = self._canceller
+        if canceller is None or "echo" in self.bypass:
+            return mic, None, _NO_POWER, False
+        if isinstance(canceller, EchoCanceller):
+            return *canceller.process(mic, reference), canceller.active
+        error = canceller.process(mic, reference)
+        return error, mic - error, _NO_POWER, True
 
     def _find_direction(self, spectra: NDArray[np.complex64], active: bool) -> None:
         if self._doa is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +13,8 @@ Floats = NDArray[np.float32]
 
 _TINY = np.float32(1e-12)
 _NEPER_PER_DB = np.float32(np.log(10) / 10)
+_SILENCE = 1e-8
+"""Power per bin below which there is no echo."""
 _MARGIN = 1e-3
 """Bins in which the echo is weaker than this share of its mean say nothing about its residue."""
 
@@ -28,23 +29,17 @@ class ResidualSettings:
     """Largest step up of the leakage estimate, per block; it rests while the near-end speaks."""
     fall_db: float = 0.12
     """Step down for each 2 dB of deviation (three steps at most)."""
-    margin_db: float = 1.5
-    """By how much the residual echo is taken for stronger than estimated."""
     decay: float = 0.7
     """Share of the echo's power that is still to come in the next block."""
-    tail: float = 0.15
-    """Weight of the reverberation beyond the linear canceller's length."""
-    tail_decay: float = 0.85
-    """How much of it is left after 10 ms."""
-    tail_delay_blocks: int = 24
-    """When it begins."""
+    oversuppression: float = 5.0
+    """By how much the residual echo is taken for stronger while only the far-end speaks."""
     prior_smoothing: float = 0.9
     """Of the decision-directed near-end estimate."""
     far_floor_db: float = -30.0
     """Lowest gain while only the far-end speaks."""
     near_floor_db: float = -15.0
     """Lowest gain while the near-end speaks."""
-    hold: float = 0.7
+    hold: float = 0.9
     """How much of the belief that the near-end speaks is left after a block."""
 
 
@@ -63,8 +58,8 @@ class ResidualSuppressor:
 
     The residual echo's power is the estimated echo's times a leakage per bin. The leakage follows
     a low quantile of error over echo, in decibels, and only while the near-end is silent, so that
-    the user is not taken for residue. Reverberation beyond the canceller's length is modelled as an
-    exponentially decaying tail (Habets et al. 2008). The gain follows the decision-directed
+    the user is not taken for residue. What the canceller says of reverberation beyond its length is
+    added. The gain follows the decision-directed
     signal-to-echo ratio (Ephraim and Malah 1984; Enzner and Vary 2006); over-suppression and its
     floor depend on whether the near-end speaks at all.
     """
@@ -73,39 +68,40 @@ class ResidualSuppressor:
         self._settings = settings
         self._leakage_db = np.full(BINS, settings.leakage_db, np.float32)
         self._echo = np.zeros(BINS, np.float32)
-        self._tail = np.zeros(BINS, np.float32)
-        self._past: deque[Floats] = deque(
-            [np.zeros(BINS, np.float32)] * settings.tail_delay_blocks, settings.tail_delay_blocks
-        )
         self._near = np.zeros(BINS, np.float32)
         self.near_end = 1.0
         """Belief that the near-end speaks, 0 to 1; 1 without far-end."""
 
-    def process(self, error: Spectra, echo: Spectra) -> Floats:
-        """Take spectra (161,) of error and estimated echo, give the gain for the error (161,)."""
+    def process(self, error: Spectra, echo: Spectra, late_power: Floats) -> Floats:
+        """Give the gain (161,) for the error.
+
+        Args:
+            error: spectrum (161,) after the linear canceller.
+            echo: spectrum (161,) of the echo that it estimated.
+            late_power: (161,) power of reverberation in `error` beyond the canceller's length.
+        """
         settings = self._settings
         error_power, echo_power = _power(error), _power(echo)
-        self._echo = np.maximum(echo_power, self._echo * settings.decay)
-        self._tail = settings.tail_decay * self._tail + (1 - settings.tail_decay) * self._past[0]
-        self._past.append(echo_power)
-        source = self._echo + settings.tail * self._tail
-        mean = float(source.mean())
-        if mean < 1e-9:
+        self._echo = source = np.maximum(echo_power, self._echo * np.float32(settings.decay))
+        audible = float(source.sum() + late_power.sum()) / BINS
+        if audible < _SILENCE:
             self.near_end = 1.0
             return np.ones(BINS, np.float32)
-        residue = self._residue(source)
+        residue = self._residue(source) + late_power
         self._believe(10 * np.log10(float(error_power.sum()) / float(residue.sum()) + 1e-9))
-        deviation_db = 10 * np.log10((error_power + _TINY) / (source + _TINY)) - self._leakage_db
-        self._follow(deviation_db, source > _MARGIN * mean)
-        residue = self._residue(source) * np.float32(2.0 - self.near_end)
+        early = np.maximum(error_power - late_power, np.float32(0.01) * error_power)
+        deviation_db = 10 * np.log10((early + _TINY) / (source + _TINY)) - self._leakage_db
+        self._follow(deviation_db, source > _MARGIN * audible)
+        caution = 1 + (settings.oversuppression - 1) * (1 - self.near_end)
+        residue = (self._residue(source) + late_power) * np.float32(caution)
         ratio = error_power / (residue + _TINY)
-        smoothing = settings.prior_smoothing
-        prior: Floats = smoothing * self._near + (1 - smoothing) * np.maximum(ratio - 1, 0)
+        smoothing = np.float32(settings.prior_smoothing)
+        prior = smoothing * self._near + (1 - smoothing) * np.maximum(ratio - 1, 0)
         floor_db = (
             settings.far_floor_db + (settings.near_floor_db - settings.far_floor_db) * self.near_end
         )
         gain: Floats = np.maximum(prior / (1 + prior), np.float32(10 ** (floor_db / 20)))
-        self._near = np.minimum(gain * gain * ratio, 1e6)
+        self._near = np.minimum(gain * gain * ratio, np.float32(1e6))
         return gain
 
     def state(self) -> dict[str, NDArray[np.float32]]:
@@ -121,7 +117,7 @@ class ResidualSuppressor:
 
     def _residue(self, source: Floats) -> Floats:
         smooth_db = _SMOOTHER @ self._leakage_db
-        power: Floats = source * np.exp((smooth_db + self._settings.margin_db) * _NEPER_PER_DB)
+        power: Floats = source * np.exp(smooth_db * _NEPER_PER_DB)
         return power
 
     def _believe(self, excess_db: float) -> None:
