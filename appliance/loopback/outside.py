@@ -22,7 +22,7 @@ from scipy.signal import correlate
 
 from appliance.audio.blocks import Samples
 from appliance.errors import ApplianceError
-from appliance.loopback.virtual_devices import LOUDSPEAKER_SINK, MICROPHONE_SINK
+from appliance.loopback.virtual_devices import CHANNEL_MAPS, LOUDSPEAKER_SINK, MICROPHONE_SINK
 
 _READ_BYTES = 1 << 16
 _FIRST_AUDIO_TIMEOUT_S = 5.0
@@ -47,6 +47,7 @@ def pulse_client(
         "--format=float32le",
         f"--rate={rate_hz}",
         f"--channels={channels}",
+        f"--channel-map={CHANNEL_MAPS[channels]}",
         f"--latency-msec={latency_ms}",
         "--process-time-msec=1",
     ]

@@ -26,8 +26,8 @@ LOUDSPEAKER_SINK = "loudspeaker"
 
 _START_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 5.0
-# More than two channels are remixed by PulseAudio unless each has a position of its own.
-_CHANNEL_MAPS = {
+# More than two channels are remixed by PulseAudio unless devices and clients name the positions.
+CHANNEL_MAPS = {
     1: "mono",
     2: "front-left,front-right",
     4: "front-left,front-right,rear-left,rear-right",
@@ -66,10 +66,10 @@ class VirtualDevices:
         rate_hz: int = 48_000,
     ) -> None:
         for channels in (microphone_channels, loudspeaker_channels):
-            if channels not in _CHANNEL_MAPS:
+            if channels not in CHANNEL_MAPS:
                 raise ApplianceError(
                     f"A virtual device cannot have {channels} channels; "
-                    f"choose one of {', '.join(map(str, _CHANNEL_MAPS))}."
+                    f"choose one of {', '.join(map(str, CHANNEL_MAPS))}."
                 )
         self.microphone_channels = microphone_channels
         self.loudspeaker_channels = loudspeaker_channels
@@ -171,7 +171,7 @@ class VirtualDevices:
             "format=float32le",
             f"rate={self.rate_hz}",
             f"channels={channels}",
-            f"channel_map={_CHANNEL_MAPS[channels]}",
+            f"channel_map={CHANNEL_MAPS[channels]}",
         )
 
     def _pulse_script(self) -> str:
