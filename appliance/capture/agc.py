@@ -1,7 +1,7 @@
 """Automatic gain: a far or soft voice reaches the recogniser as loud as a near one.
 
-The gain controller of WebRTC (AGC2), which raises the gain only while it hears speech and ends in
-a limiter that looks at 10 ms as a whole: it neither delays nor clips.
+The gain controller of WebRTC (AGC2) listens and says which gain the speech wants; it is applied
+between utterances only: a gain that moves within one bends the words for whoever recognises them.
 Source: `modules/audio_processing/agc2` of WebRTC, bound by the package `pywebrtc-audio`.
 """
 
@@ -18,6 +18,14 @@ from appliance.audio.blocks import BLOCK_SAMPLES, RATE_HZ, Samples
 _HIGHEST_START_DB = 15.0  # where the controller begins by itself, whatever its largest gain
 _SETTLING_BLOCKS = 400
 _SETTLING_MARGIN_DB = 2.0
+_GAP_BLOCKS = 40
+"""An utterance is over after 0.4 s without speech."""
+_SPEECH = 0.5
+_STEP_DB = 0.5
+"""Per block, between utterances."""
+_HIGHEST_PEAK = np.float32(0.98)
+
+_RAMP = np.stack([np.linspace(1, 0, BLOCK_SAMPLES), np.linspace(0, 1, BLOCK_SAMPLES)], axis=1)
 
 
 class AutomaticGain:
@@ -50,22 +58,40 @@ class AutomaticGain:
         )
         self._max_gain_db = max_gain_db
         self._max_noise_dbfs = max_noise_dbfs
+        self._quiet_blocks = 0
+        self._gain_db = 0.0
         self._settle(initial_gain_db)
 
     @property
     def gain_db(self) -> float:
-        """The gain of the last block."""
-        return self._controller.gain_db
+        """The gain at the end of the last block."""
+        return self._gain_db
 
     def process(self, block: Samples, *, hold: bool = False) -> Samples:
         """Return the block (160,), finite, with the gain applied, within ±1.
 
-        With `hold` nothing in it counts as speech, so that it cannot raise the gain: for blocks
-        in which what sounds like speech may be left over from the loudspeaker.
+        Speech that would clip lowers the gain at once.
+
+        Args:
+            block: finite samples.
+            hold: nothing in it counts as speech, so that it cannot raise the gain: for blocks in
+                which what sounds like speech may be left over from the loudspeaker.
         """
-        return self._controller.process(
-            np.ascontiguousarray(block, np.float32), 0.0 if hold else None
-        )
+        controller = self._controller
+        controller.process(np.ascontiguousarray(block, np.float32), 0.0 if hold else None)
+        speech = not hold and controller.speech_probability > _SPEECH
+        self._quiet_blocks = 0 if speech else self._quiet_blocks + 1
+        before_db = self._gain_db
+        if self._quiet_blocks >= _GAP_BLOCKS:
+            change_db = controller.gain_db - before_db
+            self._gain_db = before_db + max(-_STEP_DB, min(_STEP_DB, change_db))
+        gain = _RAMP @ np.array([10 ** (before_db / 20), 10 ** (self._gain_db / 20)])
+        result: Samples = block * gain.astype(np.float32)
+        peak = np.abs(result).max()
+        if peak > _HIGHEST_PEAK:
+            result *= _HIGHEST_PEAK / peak
+            self._gain_db = max(0.0, self._gain_db + 20 * float(np.log10(_HIGHEST_PEAK / peak)))
+        return result
 
     def state(self) -> dict[str, NDArray[np.float64]]:
         """The gain, to start from another time."""
@@ -82,6 +108,7 @@ class AutomaticGain:
         so loud that no larger gain is allowed leads it there in 1.5 ms.
         """
         gain_db = max(0.0, min(gain_db, self._max_gain_db, _HIGHEST_START_DB))
+        self._gain_db = gain_db
         level_db = self._max_noise_dbfs - gain_db + _SETTLING_MARGIN_DB
         noise = np.random.default_rng(0).standard_normal(_SETTLING_BLOCKS * BLOCK_SAMPLES)
         self._controller.reset()
