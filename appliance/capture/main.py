@@ -172,6 +172,8 @@ class _Capture:
         self._gap_reason = "capture was restarted"
         self._direction_deg: float | None = None
         self._far_end_active = False
+        self._near_end: list[float] = []
+        """The belief of each block that was not announced yet."""
         self._last_read_ns = 0
         self._power = 0.0
         self._blocks = 0
@@ -267,6 +269,7 @@ class _Capture:
             self._bus.reply(*report)
         self._direction_deg = _plain(processed.direction_deg)
         self._far_end_active = processed.far_end_active
+        self._near_end.append(float(processed.near_end))
         self._heard_until_ns = captured_ns
         self._blocks += 1
         self._power += float(np.dot(block, block)) / len(block)
@@ -283,8 +286,10 @@ class _Capture:
                 sequence=self._writer.sequence,
                 direction_deg=self._direction_deg,
                 far_end_active=self._far_end_active,
+                near_end=sum(self._near_end) / len(self._near_end),
             )
         )
+        self._near_end.clear()
 
     def _report_front_end(self) -> None:
         metrics = self._front_end.metrics()

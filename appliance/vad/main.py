@@ -46,7 +46,9 @@ def main(config: Config, bus: Bus) -> None:
             continue
         if reader.announced(message, rewind_blocks=REWIND_BLOCKS):
             logger.info("mic ring of epoch %d attached", message.epoch)
-        for event in stream.step(reader.read(), message.direction_deg):
+        blocks = reader.read()
+        near_end = message.near_end if message.far_end_active else 1.0
+        for event in stream.step(blocks, direction_deg=message.direction_deg, near_end=near_end):
             bus.publish(event)
         bus.counters = {"lost_blocks": reader.lost_blocks}
     reader.close()

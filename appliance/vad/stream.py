@@ -70,23 +70,35 @@ class SpeechStream:
         """Level by block count of the stream."""
         self._directions_deg: dict[int, float] = {}
         """Direction by block count of the stream, where it is known."""
+        self._near_end = 1.0
+        self._belief = 0.0
+        """Integral of the near-end belief over the samples of the frame so far."""
         self._frame = np.zeros(FRAME_SAMPLES, np.float32)
         self._filled = 0
         self._frame_begin = 0
 
-    def step(self, blocks: Sequence[Block], direction_deg: float | None = None) -> list[Message]:
+    def step(
+        self,
+        blocks: Sequence[Block],
+        *,
+        direction_deg: float | None = None,
+        near_end: float = 1.0,
+    ) -> list[Message]:
         """Take new blocks, in order; blocks that are missing between them count as silence.
 
         Args:
             blocks: as the ring's reader gives them.
             direction_deg: where the newest of them came from, as announced.
+            near_end: belief that the newest of them hold more than what is left of an echo, 0 to 1.
         """
         messages: list[Message] = []
         first_announced = len(blocks) - ANNOUNCED_BLOCKS
         for index, block in enumerate(blocks):
             number = self._place(block)
-            if direction_deg is not None and index >= first_announced:
-                self._directions_deg[number] = direction_deg
+            if index >= first_announced:
+                if direction_deg is not None:
+                    self._directions_deg[number] = direction_deg
+                self._near_end = near_end
             self._captured_ns[number] = block.captured_ns
             self._levels_db[number] = detection.frame_level_db(block.samples)
             self._captured_ns.pop(number - self.KEPT_BLOCKS, None)
@@ -117,13 +129,16 @@ class SpeechStream:
         while taken < len(samples):
             if self._filled == 0:
                 self._frame_begin = position + taken
+                self._belief = 0.0
             n = min(FRAME_SAMPLES - self._filled, len(samples) - taken)
             self._frame[self._filled : self._filled + n] = samples[taken : taken + n]
             self._filled += n
+            self._belief += n * self._near_end
             taken += n
             if self._filled == FRAME_SAMPLES:
                 self._filled = 0
-                probability = self._voice.probability(self._frame)
+                # what an echo canceller leaves still sounds like speech, but nobody speaks
+                probability = self._voice.probability(self._frame) * self._belief / FRAME_SAMPLES
                 level_db = detection.frame_level_db(self._frame)
                 events = self._detector.step(self._frame_begin, probability, level_db)
                 out.extend(self._message(event) for event in events)

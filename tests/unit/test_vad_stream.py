@@ -124,7 +124,7 @@ def test_an_utterance_says_where_it_comes_from() -> None:
     for first in range(0, len(whole), 2):  # as capture announces them
         loud = whole[first].samples.any()
         turn = {130: 90.0, 140: None}.get(first, 359.0 if first % 4 else 3.0)
-        messages += it.step(whole[first : first + 2], turn if loud else 180.0)
+        messages += it.step(whole[first : first + 2], direction_deg=turn if loud else 180.0)
     assert [type(m).__name__ for m in messages] == ["SpeechStarted", "SpeechPaused", "SpeechEnded"]
     for message in messages:
         assert message.direction_deg in (359.0, 3.0)
@@ -136,7 +136,7 @@ def test_without_directions_none_is_claimed() -> None:
 
 
 def test_an_announcement_speaks_only_for_its_own_blocks() -> None:
-    (started, *_) = stream().step(blocks([(1_000, 2_000)], 2_000), 45.0)
+    (started, *_) = stream().step(blocks([(1_000, 2_000)], 2_000), direction_deg=45.0)
     assert started.direction_deg is None
 
 
@@ -159,3 +159,12 @@ def test_quiet_blocks_do_not_count() -> None:
     directions = [10.0] * 3 + [200.0] * 50
     assert direction_of_speech(directions, [-20.0] * 3 + [-50.0] * 50) == 10.0
     assert direction_of_speech([None] * 5, [-20.0] * 5) is None
+
+
+@pytest.mark.parametrize(("near_end", "heard"), [(1.0, True), (0.8, True), (0.2, False)])
+def test_what_is_left_of_an_echo_is_not_speech(near_end: float, heard: bool) -> None:
+    it, messages = stream(), []
+    whole = blocks([(1_000, 2_000)], 3_500)
+    for first in range(0, len(whole), 2):
+        messages += it.step(whole[first : first + 2], near_end=near_end)
+    assert bool(only(SpeechStarted, messages)) is heard
