@@ -6,7 +6,7 @@ and figure; the values of all scenes are joined before they are reduced to a fig
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
 import jiwer
@@ -19,6 +19,11 @@ from appliance.bench import metrics
 from appliance.bench.asr import Transcribe, guarded
 from appliance.bench.front_end_processors import Candidate, Chain
 from appliance.bench.scenes import Scene, Script, make_scene
+from appliance.capture.beam import Beamformer, Mode
+from appliance.capture.doa import Doa
+from appliance.capture.geometry import circle
+from appliance.capture.moments import Moments
+from appliance.capture.spectral import Analysis, Spectra
 from appliance.models.store import ensure_model
 from appliance.vad.direction import direction_of_speech
 
@@ -28,6 +33,7 @@ Measure = Callable[[int, float, Sequence[Candidate]], Measured]
 
 LOUD_ECHO_DB = 15.0
 _WHISPER = "whisper-tiny.en"
+_BEAM_SETTLED_S = 4.0
 _AROUND_UTTERANCE_S = (0.1, 0.4)
 
 
@@ -205,16 +211,55 @@ def _recogniser() -> Transcribe:
     return guarded("ctranslate2", folder, 1, "cut")
 
 
-def beam(seed: int, rt60_s: float, candidates: Sequence[Candidate]) -> Measured:
-    """SINR gain of the whole chain's beam against another talker, as loud as the user."""
-    scene = make_scene(
-        seed, script=(("near-only", 12.0),), rt60_s=rt60_s, echo_db=None, interferer_db=0.0
-    )
-    settled = slice(4 * RATE_HZ, None)
-    result: Measured = {}
-    for candidate in candidates:
-        output = candidate.run(scene)
-        signals = (scene.near[0], scene.mic[0], output)
-        gain = metrics.sinr_gain_db(*(signal[settled] for signal in signals))
-        result[candidate.name] = {"gain": [gain]}
-    return result
+def beam(mode: Mode) -> Measure:
+    """SINR gain of the beam over microphone 0 from 4 s on, another person as loud as the user.
+
+    The chain's beam looks at the user. Its weights, found on the mixture, are applied to each
+    component. `gain` takes all of the user for wanted, `direct_gain` only the direct
+    path.
+    """
+
+    def measure(seed: int, rt60_s: float, candidates: Sequence[Candidate]) -> Measured:
+        scene = make_scene(
+            seed, script=(("near-only", 12.0),), rt60_s=rt60_s, echo_db=None, interferer_db=0.0
+        )
+        parts = {
+            "gain": _spectra(scene.near),
+            "direct_gain": _spectra(scene.near_direct),
+            "rest": _spectra(scene.interferer + scene.noise),
+        }
+        before, after = dict.fromkeys(parts, 0.0), dict.fromkeys(parts, 0.0)
+        for number, weights in enumerate(_beam_weights(scene, mode)):
+            if number * BLOCK_SAMPLES >= _BEAM_SETTLED_S * RATE_HZ:
+                for name, part in parts.items():
+                    heard = np.einsum("cf,cf->f", weights.conj(), part[number])
+                    before[name] += float(np.vdot(part[number][0], part[number][0]).real)
+                    after[name] += float(np.vdot(heard, heard).real)
+        rest_db = 10 * np.log10(after["rest"] / before["rest"])
+        gains = {
+            name: [10 * np.log10(after[name] / before[name]) - rest_db]
+            for name in ("gain", "direct_gain")
+        }
+        return {"chain": gains}
+
+    return measure
+
+
+def _beam_weights(scene: Scene, mode: Mode) -> Iterator[Spectra]:
+    """As the chain would use them on each block of a scene without far-end."""
+    channels = len(scene.mic)
+    geometry = circle(channels, 0.032)
+    doa, moments = Doa(geometry), Moments()
+    former = Beamformer(geometry, channels, mode)
+    look_deg = scene.near_direction_deg
+    for spectra in _spectra(scene.mic):
+        doa.process(spectra)
+        moment = moments.process(spectra[0], doa, look_deg)
+        yield former.process(spectra, moment, look_deg=look_deg)
+
+
+def _spectra(signal: Samples) -> list[Spectra]:
+    """Of every block of (channels, n)."""
+    analysis = Analysis(len(signal))
+    blocks = range(0, signal.shape[1] - BLOCK_SAMPLES + 1, BLOCK_SAMPLES)
+    return [analysis.process(signal[:, start : start + BLOCK_SAMPLES]) for start in blocks]

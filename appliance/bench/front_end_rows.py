@@ -10,6 +10,7 @@ import numpy as np
 from appliance.bench import front_end_measures as measures
 from appliance.bench.front_end_measures import LOUD_ECHO_DB, Measure, Values
 from appliance.bench.front_end_processors import NLMS, NOTHING, SPEEX, Candidate, chain
+from appliance.capture.beam import Mode
 
 RT60_S = (0.3, 0.6)
 CHAIN = chain()
@@ -99,8 +100,9 @@ def _direction(measure: Measure, error: dict[float, float], share: dict[float, f
     return Row(measure, figures, (CHAIN,), rt60_s=tuple(share))
 
 
-def _beam(name: str, *targets: float) -> Row:
-    return Row(measures.beam, (_at_least("gain", "_db", *targets),), (chain(name, beam=name),))
+def _beam(mode: Mode, *targets: float) -> Row:
+    figures = (_at_least("gain", "_db", *targets), _at_least("direct_gain", "_db"))
+    return Row(measures.beam(mode), figures, (CHAIN,))
 
 
 ROWS: dict[str, Row] = {

@@ -71,6 +71,13 @@ def test_directions_are_judged_by_utterance() -> None:
     assert set(front_end_measures.direction_errors_deg(scene, chain)) == {180.0}
 
 
+def test_the_beams_gain_is_that_over_microphone_0() -> None:
+    figures = front_end_measures.beam("off")(1, 0.15, ())["chain"]
+    assert figures["gain"] == pytest.approx([0], abs=0.01)
+    assert figures["direct_gain"] == pytest.approx([0], abs=0.01)
+    assert front_end_measures.beam("fixed")(1, 0.15, ())["chain"]["direct_gain"][0] > 1
+
+
 def test_scenes_are_pooled_before_they_are_reduced() -> None:
     def scene(errors: list[float], value: float) -> dict:
         speech = {
