@@ -236,6 +236,11 @@ class ReferenceAligner:
         return (self._line.delay - self._lead) * 1000 / RATE_HZ
 
     @property
+    def applied_ms(self) -> float:
+        """By how much the reference comes after the far-end's block of the same time."""
+        return (self._applied - self._lead) * 1000 / RATE_HZ
+
+    @property
     def drift_ppm(self) -> float:
         """How much faster the playback's clock runs than the microphone's."""
         return -self._line.drift / _PPM
@@ -341,7 +346,7 @@ class ReferenceAligner:
         if previous is None or abs(previous.delay - peak.delay) > _SAME_PLACE:
             return
         delay = float(peak.delay + self._lead)
-        if not self._found:
+        if not self._template.frames:
             self._found = True
             self._line.jump(delay, _SAME_PLACE, self._line.drift_deviation)
             self._move(self._applied + round(delay + self._offset - self._applied), relocked=False)
