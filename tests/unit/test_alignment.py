@@ -14,15 +14,10 @@ from numpy.typing import NDArray
 from scipy.signal import fftconvolve, lfilter
 
 from appliance.audio.blocks import BLOCK_SAMPLES, RATE_HZ, Samples
-from appliance.capture.alignment import (
-    Aligned,
-    AlignmentSettings,
-    FractionalReader,
-    History,
-    ReferenceAligner,
-)
+from appliance.capture.alignment import Aligned, AlignmentSettings, ReferenceAligner
 from appliance.capture.delay import CoarseSearch, Template, direct_path
 from appliance.capture.drift import DriftFilter
+from appliance.capture.fractional import FractionalReader, History
 
 DIRECT = 7
 """Samples from the loudspeaker to the microphone."""
