@@ -88,6 +88,12 @@ def run(mic: np.ndarray, far: np.ndarray) -> tuple[np.ndarray, Stages]:
     return out, stages
 
 
+@cache
+def undisturbed() -> np.ndarray:
+    """The output without a fault."""
+    return run(*scene())[0]
+
+
 def level_db(blocks: np.ndarray) -> float:
     return float(10 * np.log10(np.square(blocks, dtype=float).mean() + 1e-12))
 
@@ -101,7 +107,7 @@ def level_db(blocks: np.ndarray) -> float:
 )
 def test_recovers_from_half_a_second_of(where: str, fault: str) -> None:
     mic, far = scene()
-    expected, _ = run(mic, far)
+    expected = undisturbed()
     spoilt = {"mic": mic.copy(), "far": far.copy()}
     for block in spoilt[where][FAULT]:
         with np.errstate(over="ignore"):
@@ -112,7 +118,7 @@ def test_recovers_from_half_a_second_of(where: str, fault: str) -> None:
     assert level_db(out[after]) == pytest.approx(level_db(expected[after]), abs=2)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from(sorted(FAULTS)), st.integers(0, 399), st.integers(1, 60)),
