@@ -149,7 +149,7 @@ class FrontEndReport(Message, frozen=True, kw_only=True):
     delay_ms: float | None
     """Echo behind reference, as aligned; None while it is looked for."""
     drift_ppm: float | None
-    """How much faster the microphone's clock runs than the loudspeaker's."""
+    """How much faster the loudspeaker's clock runs than the microphone's."""
     near_end_dbfs: float
     """Level of what goes into the mic ring."""
     far_end_dbfs: float

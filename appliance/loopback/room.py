@@ -111,6 +111,7 @@ class VirtualRoom:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # its priority is its own
         )
         self._reader = threading.Thread(target=self._read_events, name="room", daemon=True)
         self._reader.start()

@@ -8,7 +8,6 @@ standard output; the process ends when its input closes.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import queue
@@ -23,6 +22,7 @@ import numpy as np
 
 from appliance.audio.blocks import Samples
 from appliance.audio.player import AUDIBLE
+from appliance.ipc.scheduling import run_promptly
 from appliance.loopback.acoustics import Acoustics, Convolver, speech_bounds
 from appliance.loopback.loudspeaker import Loudspeaker, LoudspeakerStream
 from appliance.loopback.outside import (
@@ -259,8 +259,7 @@ def main() -> None:
     )
     noise = stored["noise"] if stored["noise"].size else None
     loudspeaker = Loudspeaker(**json.loads(str(stored["loudspeaker"])))
-    with contextlib.suppress(PermissionError):
-        os.nice(-10)  # stands in for hardware, which no load on the machine slows down
+    run_promptly()  # stands in for hardware, which no load on the machine slows down
     commands: queue.Queue[_Waiting | None] = queue.Queue()
     threading.Thread(target=_read_commands, args=(commands, acoustics), daemon=True).start()
     Room(acoustics, loudspeaker, noise, int(stored["seed"])).run(commands)

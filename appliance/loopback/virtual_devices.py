@@ -39,6 +39,7 @@ CHANNEL_MAPS = {
 # the daemon (--pdeathsig).
 _GUARD = """
 dir=$1; shift
+{ echo -11 >/proc/self/autogroup; } 2>/dev/null  # between sessions nice does not count, this does
 setpriv --pdeathsig KILL "$@" </dev/null >"$dir/pulseaudio.log" 2>&1 &
 daemon=$!
 read -r _
