@@ -85,7 +85,7 @@ class FrontEndConfig(Section):
     noise_depth_db: int = Field(default=15, ge=0, le=40)
     """By how much noise is lowered at most."""
     automatic_gain: bool = True
-    """Raise far or soft voices, between utterances, never within one."""
+    """Raise far or soft voices, between turns, never within one."""
     max_gain_db: float = Field(default=18.0, ge=0, le=30)
     """The most that they are raised."""
 

@@ -1,7 +1,7 @@
 """Automatic gain: a far or soft voice reaches the recogniser as loud as a near one.
 
 The gain controller of WebRTC (AGC2) listens and says which gain the speech wants; it is applied
-between utterances only: a gain that moves within one bends the words for whoever recognises them.
+between turns only: a gain that moves within one bends the words for whoever recognises them.
 Source: `modules/audio_processing/agc2` of WebRTC, bound by the package `pywebrtc-audio`.
 """
 
@@ -18,11 +18,11 @@ from appliance.audio.blocks import BLOCK_SAMPLES, RATE_HZ, Samples
 _HIGHEST_START_DB = 15.0  # where the controller begins by itself, whatever its largest gain
 _SETTLING_BLOCKS = 400
 _SETTLING_MARGIN_DB = 2.0
-_GAP_BLOCKS = 40
-"""An utterance is over after 0.4 s without speech."""
+_GAP_BLOCKS = 80
+"""A turn is over after 0.8 s without speech."""
 _SPEECH = 0.5
 _STEP_DB = 0.5
-"""Per block, between utterances."""
+"""Per block, between turns."""
 _HIGHEST_PEAK = np.float32(0.98)
 
 _RAMP = np.stack([np.linspace(1, 0, BLOCK_SAMPLES), np.linspace(0, 1, BLOCK_SAMPLES)], axis=1)

@@ -19,7 +19,7 @@ from appliance.audio.blocks import BLOCK_SAMPLES, Samples
 from appliance.capture.aec import EchoCanceller, EchoCancellerSettings
 from appliance.capture.agc import AutomaticGain
 from appliance.capture.alignment import ReferenceAligner
-from appliance.capture.denoise import NoiseSuppressor, create_suppressor
+from appliance.capture.denoise import NoiseGauge, NoiseSuppressor, create_suppressor
 from appliance.capture.doa import Doa
 from appliance.capture.geometry import Geometry, explicit, named
 from appliance.capture.limits import OutputGuard, Sanitizer
@@ -27,6 +27,7 @@ from appliance.capture.residual import ResidualSuppressor
 from appliance.capture.spectral import BINS, LATENCY_SAMPLES, Analysis, Synthesis
 from appliance.capture.speex import SpeexEchoCanceller
 from appliance.config import FrontEndConfig
+from appliance.errors import ApplianceError
 
 STAGES = ("alignment", "echo", "beam", "residual", "noise", "gain")
 """What can be bypassed."""
@@ -117,9 +118,13 @@ class FrontEnd:
         self._settings = settings
         self._channels = channels
         self.geometry = array_of(settings)
-        if self.geometry.known:
-            self.geometry.check(channels)
+        if self.geometry.known and len(self.geometry.positions_m) != channels:
+            raise ApplianceError(
+                f"The array {self.geometry.name} has {len(self.geometry.positions_m)} microphones, "
+                f"not {channels}: correct front_end.array or the channels."
+            )
         self._sanitizer = Sanitizer(channels, cutoff_hz=_DC_CUTOFF_HZ)
+        self._far_sanitizer = Sanitizer(1, cutoff_hz=_DC_CUTOFF_HZ)
         self._aligner = ReferenceAligner()
         self._canceller = self._create_canceller()
         self._analysis = Analysis(channels)
@@ -136,6 +141,7 @@ class FrontEnd:
                 models_path=models_path or Path(),
                 dry_mix=0.12,
             )
+        self._gauge = NoiseGauge()
         self._gain = AutomaticGain(max_gain_db=settings.max_gain_db)
         self._guard = OutputGuard(settings.max_gain_db)
         self._sums = _Sums()
@@ -154,8 +160,7 @@ class FrontEnd:
         """
         started_ns = time.perf_counter_ns()
         mic = self._sanitizer.process(mic)
-        far = _SILENCE if far is None else np.nan_to_num(far).clip(-1, 1)
-        reference = far
+        far = reference = self._far_sanitizer.process((_SILENCE if far is None else far)[None])[0]
         if "alignment" not in self.bypass:
             aligned = self._aligner.process(far, mic[0])
             reference = aligned.samples
@@ -171,7 +176,7 @@ class FrontEnd:
             spectrum = spectrum * self._weights
         near_end = self._residual.near_end if active else 1.0
         clean = self._synthesis.process(spectrum)
-        samples = self._suppress_noise(clean)
+        samples = self._suppress_noise(clean, error[0])
         if self._settings.automatic_gain and "gain" not in self.bypass:
             samples = self._gain.process(samples, hold=active and near_end < 0.5)
         samples = self._guard.process(samples, mic)
@@ -206,7 +211,7 @@ class FrontEnd:
             block_p50_ms=float(np.percentile(times_ms, 50)),
             block_p99_ms=float(np.percentile(times_ms, 99)),
             faults={
-                "nan_samples": faults.nan_samples,
+                "nan_samples": faults.nan_samples + self._far_sanitizer.faults.nan_samples,
                 "excess_samples": faults.excess_samples,
                 "clipped_samples": faults.clipped_samples,
                 "dc_blocks": faults.dc_blocks,
@@ -272,15 +277,19 @@ class FrontEnd:
         found = self._doa.process(spectra, self._weights if active else None)
         self._direction_deg = None if found is None else found.azimuth_deg
 
-    def _suppress_noise(self, clean: Samples) -> Samples:
-        """Less noise, or the same delay without."""
+    def _suppress_noise(self, clean: Samples, error: Samples) -> Samples:
+        """Less noise, as far as the room needs it, or the same delay without."""
         if self._suppressor is None:
             return clean
-        if "noise" not in self.bypass:
-            return self._suppressor.process(clean)
+        need = self._gauge.process(_power(error), _power(clean))
         joined = np.concatenate([self._delayed, clean])
         self._delayed = joined[BLOCK_SAMPLES:]
-        return joined[:BLOCK_SAMPLES]
+        dry = joined[:BLOCK_SAMPLES]
+        if "noise" in self.bypass:
+            return dry
+        quiet = self._suppressor.process(clean)
+        mixed: Samples = dry + np.float32(need) * (quiet - dry)
+        return mixed
 
     def _note(self, mic: Samples, far: Samples, out: Samples) -> None:
         sums = self._sums
