@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import i0
 
 from appliance.audio.blocks import BLOCK_SAMPLES, Samples
 
@@ -62,7 +61,7 @@ class FractionalReader:
         fractions = np.arange(-steps, steps + 1)[:, None] / self._FRACTIONS
         distance = np.arange(-self.HALF, self.HALF + 1) - fractions
         inside = 1 - np.square(distance / (self.HALF + 1))
-        filters = np.sinc(distance) * i0(self._BETA * np.sqrt(inside)) / i0(self._BETA)
+        filters = np.sinc(distance) * np.i0(self._BETA * np.sqrt(inside)) / np.i0(self._BETA)
         self._filters: Samples = filters.astype(np.float32)
         self._middle = steps
         self._along: Samples = np.linspace(-1, 1, BLOCK_SAMPLES, dtype=np.float32)
