@@ -1,0 +1,163 @@
+"""The whole front-end over short scenes; how well it does is measured by the bench."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from appliance.audio.files import read_speech
+from appliance.capture.chain import STAGES, FrontEnd
+from appliance.config import PROJECT_ROOT, FrontEndConfig
+from appliance.errors import ApplianceError
+
+RATE = 16_000
+QUESTION = PROJECT_ROOT / "appliance" / "loopback" / "question.wav"
+ARRAY = FrontEndConfig(array="circle:4:0.032")
+PLAIN = FrontEndConfig()
+
+
+def noise(seed, seconds, level=0.1):
+    return level * np.random.default_rng(seed).standard_normal(round(seconds * RATE)).astype("f4")
+
+
+def echo_of(far, channels=4, seed=1, delay=48):
+    rng = np.random.default_rng(seed)
+    response = rng.standard_normal((channels, 800)) * np.exp(-np.arange(800) / 150)
+    response[:, :delay] = 0
+    response[:, delay] = 4
+    response *= 0.3 / np.linalg.norm(response, axis=1, keepdims=True)
+    return np.stack([np.convolve(far, taps)[: len(far)] for taps in response]).astype("f4")
+
+
+def run(front_end, mic, far=None):
+    blocks = []
+    for at in range(0, mic.shape[1] - 159, 160):
+        part = None if far is None else far[at : at + 160]
+        blocks.append(front_end.process(mic[:, at : at + 160], part))
+    return np.concatenate([block.samples for block in blocks]), blocks
+
+
+def level_db(samples):
+    return 10 * np.log10(np.mean(np.square(samples)) + 1e-12)
+
+
+def speech(seconds):
+    samples, _ = read_speech(QUESTION)
+    repeated = np.tile(0.1 * samples / np.std(samples), 10)[: round(seconds * RATE)]
+    return repeated.astype(np.float32)
+
+
+@pytest.mark.parametrize("stage", ["", *STAGES])
+@pytest.mark.parametrize("config", [PLAIN, ARRAY])
+def test_speech_comes_out_aligned_whatever_is_bypassed(stage, config):
+    voice = speech(2.5)
+    front_end = FrontEnd(config, 4)
+    front_end.bypass = frozenset({stage, "gain"})
+    out, _ = run(front_end, np.tile(voice, (4, 1)))
+    late = front_end.latency_samples
+    lags = np.arange(-40, 41)
+    part = slice(RATE, 2 * RATE)
+    fits = [
+        np.dot(voice[part], out[part.start + late + lag : part.stop + late + lag]) for lag in lags
+    ]
+    assert lags[int(np.argmax(fits))] == 0
+    assert level_db(out[late:]) == pytest.approx(level_db(voice[:-late]), abs=1.5)
+
+
+@pytest.mark.parametrize("engine", ["kalman", "speex"])
+def test_the_echo_goes_and_the_metrics_say_so(engine):
+    far = noise(1, 6)
+    mic = echo_of(far) + noise(2, 6, 1e-4)
+    front_end = FrontEnd(FrontEndConfig(echo_canceller=engine), 4)
+    out, blocks = run(front_end, mic, far)
+    assert level_db(mic[0, -RATE:]) - level_db(out[-RATE:]) > 25
+    assert blocks[-1].far_end_active
+    metrics = front_end.metrics()
+    assert metrics.far_end_active
+    assert metrics.erle_final_db > 15
+    assert metrics.far_end_dbfs == pytest.approx(-20, abs=1)
+    assert metrics.locked
+    assert metrics.delay_ms == pytest.approx(3, abs=0.5)
+    assert 0 < metrics.block_p50_ms <= metrics.block_p99_ms
+    assert len(metrics.channel_dbfs) == 4
+    assert front_end.metrics().erle_final_db is None, "nothing since the last call"
+
+
+def test_what_was_learnt_works_at_once_in_another_life():
+    far = noise(1, 6)
+    mic = echo_of(far) + noise(2, 6, 1e-4)
+    first = FrontEnd(PLAIN, 4)
+    run(first, mic, far)
+    warm, cold = FrontEnd(PLAIN, 4), FrontEnd(PLAIN, 4)
+    warm.restore(first.state())
+    part = slice(round(0.3 * RATE), round(0.8 * RATE))
+    assert level_db(run(warm, mic, far)[0][part]) < level_db(run(cold, mic, far)[0][part]) - 10
+
+
+def test_a_state_of_another_array_is_left_out():
+    far = noise(1, 6)
+    first = FrontEnd(PLAIN, 2)
+    run(first, echo_of(far, 2), far)
+    other = FrontEnd(PLAIN, 4)
+    other.restore(first.state())
+    out, _ = run(other, echo_of(far, 4), far)
+    assert np.isfinite(out).all()
+
+
+def test_nothing_played_costs_no_canceller_and_no_belief():
+    voice = speech(1.0)
+    _, blocks = run(FrontEnd(PLAIN, 1), voice[None])
+    assert all(block.near_end == 1.0 and not block.far_end_active for block in blocks)
+
+
+def test_the_array_must_have_as_many_microphones():
+    with pytest.raises(ApplianceError, match=r"4 microphones.*not 2"):
+        FrontEnd(ARRAY, 2)
+    FrontEnd(FrontEndConfig(array="respeaker-usb-4mic"), 4)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    parts=st.lists(
+        st.sampled_from(
+            ["nan", "inf", "silence", "offset", "square", "huge", "unplugged", "noise"]
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    played=st.booleans(),
+)
+@settings(max_examples=20, deadline=None)
+def test_whatever_the_hardware_delivers_the_output_is_bounded(seed, parts, played):
+    rng = np.random.default_rng(seed)
+    front_end = FrontEnd(ARRAY, 4)
+    heard = [0.0]
+    for part in parts:
+        mic = rng.uniform(-0.3, 0.3, (4, 3200)).astype("f4")
+        far = rng.uniform(-0.3, 0.3, 3200).astype("f4")
+        match part:
+            case "nan":
+                mic[rng.integers(4), ::7] = np.nan
+                far[::11] = np.nan
+            case "inf":
+                mic[:, 5] = np.inf
+            case "silence":
+                mic[:] = 0
+            case "offset":
+                mic += 0.9
+            case "square":
+                mic[:] = np.where(np.arange(3200) % 40 < 20, 1, -1)
+            case "huge":
+                mic *= 1e6
+            case "unplugged":
+                mic[rng.integers(4)] = 0
+        heard.append(np.sqrt(np.mean(np.nan_to_num(mic, posinf=1, neginf=-1).clip(-1, 1) ** 2)))
+        out, blocks = run(front_end, mic, far if played else None)
+        assert np.isfinite(out).all()
+        assert np.abs(out).max() <= 1
+        limit = 10 ** (ARRAY.max_gain_db / 20) * max(heard) + 1e-4
+        for block in blocks:
+            assert np.sqrt(np.mean(block.samples**2)) <= 2 * limit
+    voice = np.tile(speech(3.0), (4, 1))
+    out, _ = run(front_end, voice)
+    assert level_db(out[-RATE:]) > level_db(voice[0, -RATE:]) - 6, "well again within 2 s"
