@@ -22,6 +22,8 @@ _LOWEST_BIN, _END_BIN = 6, 91  # 300 to 4500 Hz
 _GRID_DEG = 5.0
 _MAP_EVERY_BLOCKS = 4
 _SMOOTHING_MS = 400.0  # of the running direction
+_MOMENT_MS = 40.0  # of what `contrast` looks at
+_BESIDE_DEG = 35.0  # from where on a direction is another one
 _CROSS_KEEP = 0.5  # smoothing of the cross-spectra before their phase is taken
 _NOISE_KEEP = 0.7
 _NOISE_WINDOW_BLOCKS = 40  # noise is the least power in one to two of these
@@ -29,6 +31,7 @@ _NOISE_OVER_MINIMUM = 4.0
 _LATE_MS = 50.0
 _LATE_OVER_MEAN = 3.0
 _TINY = np.float32(1e-12)
+_LEAST_MOMENT = 1.5
 _LEAST_EVIDENCE = 3.0  # bins' worth of weight without which there is no direction
 
 Floats = NDArray[np.float32]
@@ -87,12 +90,15 @@ class Doa:
         self._cross = np.zeros(shape, np.complex64)
         self._running = np.zeros(shape, np.complex64)
         self._running_evidence = 0.0
+        self._moment = np.zeros(shape, np.complex64)
+        self._moment_evidence = 0.0
         self._utterance = np.zeros(shape, np.complex64)
         self._utterance_evidence = 0.0
         self._smooth_power = np.zeros(bins, np.float32)
         self._late_power = np.zeros(bins, np.float32)
         self._minimum = np.full((2, bins), np.inf, np.float32)
         self._running_keep = float(np.exp(-BLOCK_MS / _SMOOTHING_MS))
+        self._moment_keep = float(np.exp(-BLOCK_MS / _MOMENT_MS))
         self._late_keep = np.float32(np.exp(-BLOCK_MS / _LATE_MS))
         self._blocks = 0
         self._pairs = np.ones((len(self._first), 1), np.float32)
@@ -109,6 +115,21 @@ class Doa:
     def utterance(self) -> Direction | None:
         """Direction over everything active since `begin`; None while there is too little."""
         return self._locate(self._utterance, self._utterance_evidence)
+
+    def contrast(self, azimuth_deg: float) -> float | None:
+        """How much more the sound of this moment (40 ms) comes from there than from elsewhere.
+
+        Returns:
+            -1 (elsewhere) to 1 (there), None where nothing stands out of noise and reverberation.
+        """
+        pairs = float(self._pairs.sum())
+        if self._moment_evidence < _LEAST_MOMENT or pairs == 0:
+            return None
+        response = self._steering @ self._moment.view(np.float32).ravel()
+        apart_deg = np.abs((self._grid_deg - self._geometry.fold(azimuth_deg) + 180) % 360 - 180)
+        elsewhere = response[apart_deg > _BESIDE_DEG]
+        there = response[int(apart_deg.argmin())]
+        return float(there - elsewhere.max()) / (pairs * self._moment_evidence)
 
     def process(
         self,
@@ -135,6 +156,8 @@ class Doa:
         weight = self._weight(band)
         self._running *= self._running_keep
         self._running_evidence *= self._running_keep
+        self._moment *= self._moment_keep
+        self._moment_evidence *= self._moment_keep
         self._cross *= _CROSS_KEEP
         self._cross += band[self._first] * band[self._second].conj()
         if active:
@@ -144,6 +167,8 @@ class Doa:
             evidence = float(weight.sum())
             phases = self._cross * (weight / (np.abs(self._cross) + _TINY) * self._pairs)
             self._running += phases
+            self._moment += phases
+            self._moment_evidence += evidence
             self._utterance += phases
             self._running_evidence += evidence
             self._utterance_evidence += evidence

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,14 +42,14 @@ class Geometry:
         """Whether the positions are known and there are at least two."""
         return len(self.positions_m) > 1
 
-    @property
+    @cached_property
     def front_back_ambiguous(self) -> bool:
         """Whether a direction and its mirror image sound alike: all microphones in one line."""
         if not self.known:
             return True
         return bool(self._extents()[1] < 1e-3)
 
-    @property
+    @cached_property
     def axis_deg(self) -> float:
         """Azimuth of the line along which the array is widest, in [0, 180)."""
         centred = self.positions_m[:, :2] - self.positions_m[:, :2].mean(axis=0)
