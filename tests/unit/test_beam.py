@@ -197,7 +197,7 @@ def test_moments_tell_the_user_from_another_talker() -> None:
     assert noise[~users].mean() > 0.1
     assert speech[~users].mean() < 0.08
     assert noise[users].mean() < 0.08
-    assert told[-1].rival
+    assert any(moment.rival for moment in told[-40:])
 
 
 def test_moments_learn_noise_only_from_echo_while_the_far_end_plays() -> None:
