@@ -11,6 +11,7 @@ from functools import cache
 
 import jiwer
 import numpy as np
+from numpy.typing import NDArray
 
 from appliance import config as configuration
 from appliance.asr.evaluation import normalise
@@ -27,6 +28,7 @@ from appliance.capture.spectral import Analysis, Spectra
 from appliance.models.store import ensure_model
 from appliance.vad.direction import direction_of_speech
 
+Decibels = NDArray[np.float64]
 Values = list[float]
 Measured = dict[str, dict[str, Values]]
 Measure = Callable[[int, float, Sequence[Candidate]], Measured]
@@ -96,8 +98,7 @@ def double_talk(echo_db: float) -> Measure:
 def drift(seed: int, rt60_s: float, candidates: Sequence[Candidate]) -> Measured:
     """What 100 ppm (either way) and 50 to 200 ms of delay cost, on the same scene.
 
-    ERLE from 8 s on and double talk's SDR and STOI, without minus with them; `lock` is when in
-    seconds the ERLE of each second is within 3 dB of that without drift, for good.
+    ERLE from 8 s on and double talk's SDR and STOI, without minus with them; `lock` in seconds.
     """
     rng = np.random.default_rng([seed, 3])
     script: Script = (("far-only", 14.0), ("double-talk", 8.0))
@@ -123,12 +124,22 @@ def drift(seed: int, rt60_s: float, candidates: Sequence[Candidate]) -> Measured
             quality = double_talk_quality(scene, output)
             qualities.append({"erle": [erle_within_db(scene, output, 8.0, 14.0)], **quality})
         undisturbed, disturbed = qualities
-        behind = np.flatnonzero(tracks[1] < tracks[0] - 3)
         result[candidate.name] = {
             f"{name}_loss": [undisturbed[name][0] - disturbed[name][0]]
             for name in ("erle", "sdr", "stoi")
-        } | {"lock": [float(behind[-1] + 1) if len(behind) else 0.0]}
+        } | {"lock": [locked_after_s(*tracks)]}
     return result
+
+
+def locked_after_s(still_db: Decibels, drifting_db: Decibels) -> float:
+    """When every later second's ERLE is at most 3 dB below that without drift, or above 30 dB.
+
+    Args:
+        still_db: ERLE of each second without drift.
+        drifting_db: the same with it.
+    """
+    behind = np.flatnonzero(drifting_db < np.minimum(still_db - 3, 30))
+    return float(behind[-1] + 1) if len(behind) else 0.0
 
 
 def direction(*, echo_db: float | None = None, noise_snr_db: float | None = None) -> Measure:

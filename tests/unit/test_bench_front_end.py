@@ -52,6 +52,14 @@ def test_erle_is_of_its_seconds() -> None:
     assert front_end_measures.erle_within_db(scene, output, 2, 4) == pytest.approx(20, abs=1e-3)
 
 
+def test_locked_is_when_it_stays_so() -> None:
+    still = np.array([20.0, 40, 40, 25, 40])
+    lock = front_end_measures.locked_after_s
+    assert lock(still, still - 2) == 0
+    assert lock(still, np.array([2.0, 35, 31, 23, 38])) == 1
+    assert lock(still, np.array([20.0, 40, 29, 25, 40])) == 3
+
+
 def test_directions_are_judged_by_utterance() -> None:
     scene = make_scene(1, rt60_s=0.15, script=(("near-only", 4.0),), echo_db=None)
     first, second = scene.utterances[:2]
