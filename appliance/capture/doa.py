@@ -9,6 +9,7 @@ direction, tails do not) and out of the residual echo.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,7 @@ _LATE_MS = 50.0
 _LATE_OVER_MEAN = 3.0
 _TINY = np.float32(1e-12)
 _LEAST_MOMENT = 1.5
+_ENOUGH_EVIDENCE = 30.0
 _LEAST_EVIDENCE = 3.0  # bins' worth of weight without which there is no direction
 
 Floats = NDArray[np.float32]
@@ -115,6 +117,24 @@ class Doa:
     def utterance(self) -> Direction | None:
         """Direction over everything active since `begin`; None while there is too little."""
         return self._locate(self._utterance, self._utterance_evidence)
+
+    def agreement(self, order: Sequence[int]) -> float | None:
+        """How well one direction explains the last 400 ms, were the microphones in another order.
+
+        Args:
+            order: position k of the geometry belongs to channel order[k].
+
+        Returns:
+            0 to 1; None where there is too little speech or not every microphone works.
+        """
+        if self._running_evidence < _ENOUGH_EVIDENCE or not self._usable.all():
+            return None
+        full = np.zeros((len(order), len(order), self._running.shape[1]), np.complex64)
+        full[self._first, self._second] = self._running
+        full[self._second, self._first] = self._running.conj()
+        moved = full[np.ix_(order, order)][self._first, self._second]
+        response = self._steering @ moved.view(np.float32).ravel()
+        return float(response.max()) / (len(self._first) * self._running_evidence)
 
     def contrast(self, azimuth_deg: float) -> float | None:
         """How much more the sound of this moment (40 ms) comes from there than from elsewhere.
