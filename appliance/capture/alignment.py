@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.audio.blocks import BLOCK_SAMPLES, RATE_HZ, Samples
-from appliance.capture.delay import CoarseSearch, Peak, Template
+from appliance.capture.delay import CoarseSearch, Template
 from appliance.capture.drift import DriftFilter
 from appliance.capture.fractional import FractionalReader, History
 
@@ -20,8 +20,11 @@ _PPM = 1e-6
 _COARSE_BLOCKS = 20
 _ACTIVE_BLOCKS = 15
 """So much of the last half second must be far-end activity before a search is worth it."""
-_STRONG = 7.0
-_LEADING = 1.5
+_STRONG = 10.0
+_LEADING = 2.0
+"""Of an echo's peak; two people's speech reaches 11.5 and 3.4 in eight minutes, but not twice."""
+_HITS, _HITS_ELSEWHERE = 2, 3
+"""So many peaks at the same place in a row are an echo, and are one that has moved."""
 _SAME_PLACE = 16
 """Two coarse delays are the same one within this many samples."""
 _GONE = 0.6
@@ -96,7 +99,7 @@ class Aligned:
 class ReferenceAligner:
     """Delays and resamples what the loudspeaker played so that it fits one microphone's echo.
 
-    1. A GCC-PHAT over all delays finds the echo, once it was twice at the same place.
+    1. A GCC-PHAT over all delays finds the echo, once it is at the same place repeatedly.
     2. From then on every 0.13 s the aligned reference is compared with the microphone (`Template`);
        a Kalman filter makes delay and drift of it (`DriftFilter`), and the reference is read along
        that line. Its slope follows at once; its offset is left alone until the drift is known, for
@@ -139,9 +142,9 @@ class ReferenceAligner:
         self._sounded = 0
         self._active = 0
         self._since_coarse = self._since_fine = 0
-        self._candidate: Peak | None = None
+        self._candidate = 0.0
         self._outliers: list[float] = []
-        self._missed = self._agreed = 0
+        self._missed = self._agreed = self._hits = 0
         self._found = self._locked = self._settled = self._placing = False
         self._relocks = 0
         self._shift, self._relocked = 0.0, False
@@ -249,19 +252,20 @@ class ReferenceAligner:
         return (not self._locked or self._missed >= _MISSES) and self._active > _ACTIVE_BLOCKS
 
     def _search(self) -> None:
-        """Look for the echo at all delays; believe what was found twice at the same place."""
+        """Look for the echo at all delays; believe what is found at the same place repeatedly."""
         peak = self._coarse.search(
             self._far.window(self._far.end, self._coarse.span),
             self._mic.window(self._mic.end + self._coarse.first, self._coarse.frame),
             self._line.delay - self._lead if self._found else None,
         )
-        previous, self._candidate = self._candidate, None
         if peak.strength < _STRONG or peak.lead < _LEADING:
-            return
-        self._candidate = peak
-        if previous is None or abs(previous.delay - peak.delay) > _SAME_PLACE:
+            self._hits = 0
             return
         delay = float(peak.delay + self._lead)
+        self._hits = self._hits + 1 if abs(delay - self._candidate) <= _SAME_PLACE else 1
+        self._candidate = delay
+        if self._hits < (_HITS_ELSEWHERE if self._locked else _HITS):
+            return
         if not self._template.frames:
             self._found = True
             self._line.jump(delay, _SAME_PLACE, self._line.drift_deviation)
@@ -272,8 +276,7 @@ class ReferenceAligner:
             self._template.reset()
         else:
             return
-        self._missed = 0
-        self._candidate = None
+        self._missed = self._hits = 0
         self._coarse.reset()
 
     def _follow(self) -> None:

@@ -212,6 +212,16 @@ def test_nothing_is_found_where_nothing_is_heard() -> None:
     np.testing.assert_array_equal(result.samples, far)
 
 
+def test_an_echo_that_stops_is_not_found_in_somebodys_speech() -> None:
+    far = babble(1, 10)
+    mic = echo_of(far)
+    mic[4 * RATE_HZ :] = 0
+    result = run(far, mic + babble(2, 10))
+    assert len(result.moves) == 1
+    assert result.aligner.relocks == 0
+    assert not result.aligner.locked
+
+
 def test_silence_stays_silence() -> None:
     far = np.zeros(2 * RATE_HZ, np.float32)
     result = run(far, babble(2, 2))
