@@ -14,12 +14,15 @@ from appliance.ipc.audio_ring import Block
 LEAD_MS = 10
 """The reference is given this much early: time-stamps err by milliseconds, and an echo must not
 come before its reference."""
-_STEP_NS = 50_000_000
-"""No clock is this far off its own past, unless samples are missing."""
+_STEP_NS = 15_000_000
+"""Smoothed times do not step so far from one block to the next, unless samples are missing."""
 _DRIFT = 500e-6
 _STALE_MS = 100
 _FAR_BLOCKS, _MIC_BLOCKS = 5, 8
 _REMEMBERED_BLOCKS = 25
+_LATE_BLOCKS = 10
+"""So many late blocks in a row are no accident: then the reference is given later."""
+_LONGEST_LAG_MS = 100
 
 
 class _Origin:
@@ -62,7 +65,7 @@ class FarEndTimeline:
     between is left to whoever aligns the reference.
 
     Args:
-        lead_ms: how much early the far-end is given.
+        lead_ms: how much early the far-end is given, as long as it comes in time for that.
     """
 
     def __init__(self, lead_ms: int = LEAD_MS) -> None:
@@ -78,6 +81,7 @@ class FarEndTimeline:
         self._epoch = -1
         self._blocks: deque[Block] = deque()
         self._wanted = 0
+        self._late_run = 0
 
     def push(self, block: Block) -> None:
         """Take a block of the speaker ring, in order."""
@@ -89,8 +93,16 @@ class FarEndTimeline:
         self._blocks.append(block)
         if self._offset is None:
             return
-        if block.position + BLOCK_SAMPLES <= self._wanted:
-            self.late_blocks += 1
+        late = self._wanted - block.position
+        self._late_run = self._late_run + 1 if late >= BLOCK_SAMPLES else 0
+        self.late_blocks += late >= BLOCK_SAMPLES
+        if self._late_run == _LATE_BLOCKS:
+            self._late_run = 0
+            # two blocks more than what was missing, for the next ones come no sooner
+            lead = self._lead - late - 2 * BLOCK_SAMPLES
+            self._lead = max(lead, -_LONGEST_LAG_MS * RATE_HZ // 1000)
+            self._offset = None
+            return
         if self._far.blocks == _FAR_BLOCKS and self._mic.blocks >= _MIC_BLOCKS:
             stale = abs(self._measured_offset() - self._offset)
             if stale > _STALE_MS * RATE_HZ // 1000:
@@ -113,6 +125,8 @@ class FarEndTimeline:
         """
         if not self._mic.observe(position, first_sample_ns):
             self._offset = None
+        if self._offset is not None:
+            self._wanted = position + self._offset
         blocks = self._blocks
         if not blocks:
             return None
@@ -120,8 +134,9 @@ class FarEndTimeline:
             if self._far.blocks < _FAR_BLOCKS or self._mic.blocks < _MIC_BLOCKS:
                 return None
             self._offset = self._measured_offset()
+            self._wanted = position + self._offset
             self.anchors += 1
-        first = self._wanted = position + self._offset
+        first = self._wanted
         while blocks and blocks[0].position + BLOCK_SAMPLES <= first:
             blocks.popleft()
         if not blocks or blocks[0].position >= first + BLOCK_SAMPLES:

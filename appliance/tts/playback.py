@@ -21,6 +21,8 @@ from appliance.audio.resample import StreamResampler
 from appliance.audio.stream import DeviceStream
 
 _CLOCK_GAIN = 0.02
+_STEP_NS, _STEP_BLOCKS = 20_000_000, 8
+"""Playback that is so far off for so many blocks has stood still unnoticed."""
 _REFERENCE_BLOCKS = 500
 _TAIL_BLOCKS = 50
 """Silent blocks that still belong to the reference after the last audible one."""
@@ -103,6 +105,7 @@ class Loudspeaker:
         self._silent_blocks = _TAIL_BLOCKS
         self._continuous_from = 0
         """Frame of the queue at which the device's stream began, or began again."""
+        self._last_dac_ns = 0
         self._silence = b""
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stream = DeviceStream(
@@ -158,7 +161,7 @@ class Loudspeaker:
             ApplianceError: there is no such device or it cannot be opened so.
         """
         self.prepare()
-        self._clock = SampleClock(self.rate_hz, _CLOCK_GAIN, _CLOCK_GAIN)
+        self._clock = SampleClock(self.rate_hz, _CLOCK_GAIN, _CLOCK_GAIN, _STEP_NS, _STEP_BLOCKS)
         self._continuous_from = self._prepared().frame
         self._stream.start()
 
@@ -272,6 +275,10 @@ class Loudspeaker:
         delay_ns = round((times["output_buffer_dac_time"] - times["current_time"]) * 1e9)
         first_frame = queue.frame
         dac_ns = clock.observe(first_frame, now_ns + delay_ns + self._hidden_delay_ns)
+        block_ns = frames * 1_000_000_000 // self._stream.rate_hz
+        if abs(dac_ns - self._last_dac_ns - block_ns) > _STEP_NS // 2:
+            self._continuous_from = first_frame
+        self._last_dac_ns = dac_ns
         with self._lock:
             block = queue.render(frames)
             events = queue.take_events()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,6 +18,7 @@ from appliance.tts.reference import FarEnd, stream_id
 RATE_HZ = 16_000
 T0 = 7_000_000_000
 DELAY_S = 0.03
+EPOCH_S = time.monotonic()
 
 
 class Ring:
@@ -71,15 +73,24 @@ def loudspeaker() -> Iterator[Loudspeaker]:
     """One without a device: the test is the sound card."""
     it = Loudspeaker(rate_hz=RATE_HZ)
     it._queue = PlaybackQueue(RATE_HZ)
-    it._clock = SampleClock(RATE_HZ, 0.02, 0.02)
+    it._clock = SampleClock(RATE_HZ, 0.02, 0.02, 20_000_000, 8)
     yield it
     it.close()
 
 
-def card(loudspeaker: Loudspeaker, blocks: int, status: int = 0) -> np.ndarray:
-    """Let the device ask for blocks."""
-    times = {"current_time": 0.0, "output_buffer_dac_time": DELAY_S}
-    data = [loudspeaker._on_block(None, 160, times, status) for _ in range(blocks)]
+def card(
+    loudspeaker: Loudspeaker, blocks: int, status: int = 0, delay_s: float = DELAY_S
+) -> np.ndarray:
+    """Let the device ask for blocks, each 10 ms after the one before."""
+    data = []
+    for _ in range(blocks):
+        frame_s = loudspeaker._queue.frame / RATE_HZ
+        # the callback reads the real clock, which stands still in this test
+        times = {
+            "current_time": time.monotonic(),
+            "output_buffer_dac_time": EPOCH_S + frame_s + delay_s,
+        }
+        data.append(loudspeaker._on_block(None, 160, times, status))
     return np.frombuffer(b"".join(data), np.float32)
 
 
@@ -154,3 +165,15 @@ def test_the_position_begins_anew_when_the_device_ran_dry(loudspeaker: Loudspeak
     card(loudspeaker, 2)
     frames = [block.first_frame for block in loudspeaker.played()]
     assert frames == [0, 160, 320, 0, 160, 320]
+
+
+def test_the_position_begins_anew_when_playback_has_stood_still_unnoticed(
+    loudspeaker: Loudspeaker,
+) -> None:
+    loudspeaker.enqueue("a", np.full(32_000, 0.5, np.float32), RATE_HZ)
+    card(loudspeaker, 50)
+    card(loudspeaker, 20, delay_s=DELAY_S + 0.04)
+    blocks = loudspeaker.played()
+    (again,) = [n for n in range(1, len(blocks)) if blocks[n].first_frame == 0]
+    assert 50 < again <= 58
+    assert blocks[-1].dac_ns - blocks[0].dac_ns == pytest.approx(69 * 10e6 + 40e6, abs=5e6)
