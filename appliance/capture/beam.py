@@ -28,9 +28,9 @@ Covariances = NDArray[np.complex64]
 
 _WEIGHTS_KEEP = np.float32(0.9)  # crossfade of about 100 ms
 _LEAST_WHITE_NOISE_GAIN_DB = -10.0
-_DISTORTION_WEIGHT = 1.0
+_DISTORTION_WEIGHT = (1.0, 0.1)  # residual echo is left to its own suppressor
 _LEAST_GAIN = 0.3
-_NOISE_BLOCKS = 400
+_NOISE_BLOCKS = (400, 150)  # while nothing is played, and while something is
 _SPEECH_BLOCKS = 250
 _LOADING = 1e-3
 _GROUPS = 8  # of bins, one of which is solved anew at a time
@@ -220,7 +220,7 @@ class Beamformer:
             self._speech += np.float32(speech / self._speech_blocks) * (outer - self._speech)
         if noise >= 0.05:
             self._noise_blocks[situation] = min(
-                self._noise_blocks[situation] + noise, _NOISE_BLOCKS
+                self._noise_blocks[situation] + noise, _NOISE_BLOCKS[situation]
             )
             share = np.float32(noise / self._noise_blocks[situation])
             self._noise[situation] += share * (outer - self._noise[situation])
@@ -251,7 +251,11 @@ class Beamformer:
             return
         bins = slice(turn % _GROUPS, None, _GROUPS)
         weights, whitening, ratios = wiener(
-            self._speech[bins], self._noise[situation, bins], self.reference
+            self._speech[bins],
+            self._noise[situation, bins],
+            self.reference,
+            distortion_weight=_DISTORTION_WEIGHT[situation],
+            subtract=not situation,
         )
         self._wanted[:, bins] = weights.T
         if not situation:
@@ -260,7 +264,12 @@ class Beamformer:
 
 
 def wiener(
-    noisy: Covariances, noise: Covariances, reference: int
+    noisy: Covariances,
+    noise: Covariances,
+    reference: int,
+    *,
+    distortion_weight: float = 1.0,
+    subtract: bool = True,
 ) -> tuple[Spectra, Covariances, NDArray[np.float32]]:
     """Multichannel Wiener filter from generalised eigenvectors.
 
@@ -268,6 +277,9 @@ def wiener(
         noisy: covariance while the user speaks (bins, microphones, microphones).
         noise: while they do not.
         reference: the microphone as which the user is to be heard.
+        distortion_weight: how much less noise is worth more distortion of the user.
+        subtract: whether `noisy` holds as much noise as `noise`, so that the user is the
+            difference. Otherwise `noisy` is taken for the user, who is then harmed less.
 
     Returns:
         Weights (bins, microphones); the transform (bins, microphones, microphones) that makes the
@@ -280,8 +292,8 @@ def wiener(
     inverse = np.linalg.inv(factor)
     backward = inverse.conj().transpose(0, 2, 1)
     ratios, vectors = np.linalg.eigh(inverse @ noisy @ backward)
-    speech = np.maximum(ratios - 1, 0)
-    gains = speech / (speech + _DISTORTION_WEIGHT)
+    speech = np.maximum(ratios - subtract, 0)
+    gains = speech / (speech + distortion_weight)
     gains *= np.maximum(gains[:, -1:], _LEAST_GAIN) / np.maximum(gains[:, -1:], 1e-3)
     at_reference = (factor @ vectors)[:, reference].conj()
     transform = backward @ vectors

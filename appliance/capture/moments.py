@@ -22,6 +22,7 @@ _SPEECH_OVER_FLOOR = 10.0
 _LOUD_KEEP = float(np.exp(-1 / 200))  # 2 s
 _BELOW_LOUD = 0.05
 _NEAR_END, _FAR_END = 0.8, 0.2
+_TAIL_BLOCKS = 20  # in which the room still answers
 _RIVAL_KEEP = float(np.exp(-1 / 500))  # 5 s
 _RIVAL_SHARE = 0.25
 _RIVAL_BLOCKS = 15.0
@@ -46,6 +47,7 @@ class Moments:
         self._minimum = [np.inf, np.inf]
         self._loud = 0.0
         self._blocks = 0
+        self._tail_blocks = 0
         self._contrast: float | None = None
         self._there, self._elsewhere = 0.0, 0.0
 
@@ -86,15 +88,20 @@ class Moments:
         if far_end_active and near_end < _FAR_END:
             return Moment(speech=False, noise=True)
         if far_end_active:
-            there = contrast is not None and contrast > _THERE and near_end > _NEAR_END
-            return Moment(speech=there and matters, noise=False)
+            speech = near_end > _NEAR_END and (contrast is None or contrast > _ELSEWHERE)
+            return Moment(speech=speech and matters, noise=False)
         self._there *= _RIVAL_KEEP
         self._elsewhere *= _RIVAL_KEEP
         if contrast is not None and matters:
             there, elsewhere = contrast > _THERE, contrast < _ELSEWHERE
             self._there += there
             self._elsewhere += elsewhere
-            return Moment(there, elsewhere, self._rival)
+            self._tail_blocks = _TAIL_BLOCKS if there else self._tail_blocks - 1
+            tail = self._tail_blocks > 0 and not self._rival and not elsewhere
+            return Moment(there or tail, elsewhere, self._rival)
+        self._tail_blocks -= 1
+        if self._tail_blocks > 0 and not self._rival:
+            return Moment(speech=True, noise=False)
         known = doa is not None and look_deg is not None
         speech = not known and power > _SPEECH_OVER_FLOOR * floor and matters
         return Moment(speech, self._power < _OVER_FLOOR * floor, self._rival and matters)
