@@ -276,13 +276,25 @@ def _detail(entry: dict[str, Any]) -> str:
 
 
 @app.command()
-def doctor(as_json: JsonOption = False) -> None:
+def doctor(
+    *,
+    chirp: Annotated[
+        bool, typer.Option("--chirp", help="Play a chirp too: delay, drift, echo, microphones.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Look at devices, permissions, memory, models, clock, CPU, and say what to fix."""
     from dataclasses import asdict
 
     from appliance.doctor import examine
 
-    findings = list(examine(configuration.load()))
+    config = configuration.load()
+    findings = list(examine(config))
+    if chirp:
+        from appliance.capture.checkup import examine_echo
+
+        notes.print("Playing a chirp and some speech; be quiet for a while ...")
+        findings += examine_echo(config)
     healthy = all(finding.verdict != "error" for finding in findings)
     if as_json:
         _print_json({"healthy": healthy, "findings": [asdict(finding) for finding in findings]})
