@@ -28,7 +28,7 @@ Covariances = NDArray[np.complex64]
 
 _WEIGHTS_KEEP = np.float32(0.9)  # crossfade of about 100 ms
 _LEAST_WHITE_NOISE_GAIN_DB = -10.0
-_DISTORTION_WEIGHT = (1.0, 0.1)  # residual echo is left to its own suppressor
+_DISTORTION_WEIGHT = (2.0, 0.1)  # residual echo is left to its own suppressor
 _LEAST_GAIN = 0.3
 _NOISE_BLOCKS = (400, 150)  # while nothing is played, and while something is
 _SPEECH_BLOCKS = 250
