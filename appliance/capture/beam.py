@@ -30,6 +30,7 @@ _WEIGHTS_KEEP = np.float32(0.9)  # crossfade of about 100 ms
 _LEAST_WHITE_NOISE_GAIN_DB = -10.0
 _DISTORTION_WEIGHT = (2.0, 0.1)  # residual echo is left to its own suppressor
 _LEAST_GAIN = 0.3
+_STRAIGHT = 0.7
 _NOISE_BLOCKS = (400, 150)  # while nothing is played, and while something is
 _SPEECH_BLOCKS = 250
 _LOADING = 1e-3
@@ -111,6 +112,7 @@ class Beamformer:
         self._ratios = np.ones((BINS, channels), np.float32)
         self._log_ratio = 0.0
         self._telling = False
+        self._straight = np.zeros((BINS, channels, channels), np.complex128)
         self._log_ratio_means = [-1.0, 1.0]
 
     @property
@@ -194,6 +196,9 @@ class Beamformer:
         if self._mode == "fixed":
             self._wanted = superdirective(self._geometry, look_deg, self._usable)
             return
+        steering = _towards(self._geometry, look_deg)
+        outer = steering[:, :, None] * steering[:, None, :].conj()
+        self._straight = outer * (self._usable[:, None] & self._usable)
         # Another user: what was noise until now may be them.
         self._wanted = self._reference_only()
         self._speech[:] = 0
@@ -250,8 +255,13 @@ class Beamformer:
         if early or not self._noise_blocks[situation] or not self._speech_blocks:
             return
         bins = slice(turn % _GROUPS, None, _GROUPS)
+        speech = self._speech[bins]
+        if self._telling and not situation:
+            # Of two talkers that are hard to tell apart, the user is the one straight ahead.
+            level = np.trace(speech, axis1=1, axis2=2).real / speech.shape[-1]
+            speech = speech + (_STRAIGHT * level)[:, None, None] * self._straight[bins]
         weights, whitening, ratios = wiener(
-            self._speech[bins],
+            speech,
             self._noise[situation, bins],
             self.reference,
             distortion_weight=_DISTORTION_WEIGHT[situation],
