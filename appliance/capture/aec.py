@@ -19,8 +19,8 @@ _BRANCHES = 3
 """The far-end itself and two shapes of a loudspeaker's saturation."""
 _SILENCE = 1e-7
 """Mean square of a far-end block (-70 dBFS) below which there is nothing to learn from."""
-_LEVEL_BLOCKS = 50
-"""Active far-end blocks that set the scales: of the distortion's powers, of the echo's path."""
+_LEVEL_BLOCKS, _LEVEL = 10, 5e-4
+"""Active far-end blocks, and their summed power, that set the scale of its distortion."""
 
 State = dict[str, NDArray[Any]]
 _TAIL_BLOCKS = 25
@@ -111,7 +111,7 @@ class EchoCanceller:
         self._variance = np.zeros(shape[1:], np.float32)
         self._noise = np.full(_BINS, 1e-6, np.float32)
         self._active_blocks = 0
-        self._far_power = self._mic_power = 0.0
+        self._far_power = self._mic_power = self._prior = 0.0
         self._scale = np.float32(0.0)
         self._coherence = _Coherence()
         self._tail = _Tail()
@@ -147,6 +147,8 @@ class EchoCanceller:
         error = mic - echo
         if self._quiet_blocks == 0:
             self._active_blocks += 1
+            if not self.settled:
+                self._expect(mic, far_power)
             if self._active_blocks % _TAIL_BLOCKS == 0 and self.settled:
                 self._tail.learn(self._filter[0, : self._partitions])
             self._watch(mic, error)
@@ -207,17 +209,26 @@ class EchoCanceller:
         """Learn the levels from the first active blocks; False until then."""
         if far_power <= _SILENCE:
             return False
-        self._far_power += far_power
-        self._mic_power += float(np.mean(np.square(mic)))
+        self._expect(mic, far_power)
         self._active_blocks += 1
-        if self._active_blocks < 10 or self._far_power < 1e-5 * _LEVEL_BLOCKS:
+        if self._active_blocks < _LEVEL_BLOCKS or self._far_power < _LEVEL:
             return False
         level = np.sqrt(self._far_power / self._active_blocks)
         self._scale = np.float32(0.5 / level)
         self._active_blocks = 0
-        prior = self._settings.prior * self._mic_power / self._far_power
-        self._variance[:] = (prior * self._envelope)[:, None]
         return True
+
+    def _expect(self, mic: Samples, far_power: float) -> None:
+        """Set how strong an unknown path may be, from how loud the microphones have become.
+
+        While it is new, for the echo may come long after the far-end began.
+        """
+        self._far_power = 0.98 * self._far_power + far_power
+        self._mic_power = 0.98 * self._mic_power + float(np.vdot(mic, mic)) / mic.size
+        prior = self._settings.prior * self._mic_power / max(self._far_power, _SILENCE)
+        if prior > 1.5 * self._prior:
+            self._prior = prior
+            np.maximum(self._variance, (prior * self._envelope)[:, None], out=self._variance)
 
     def _adapt(self, error: Samples, echo_spectra: NDArray[np.complex64]) -> None:
         settings = self._settings

@@ -18,13 +18,17 @@ from numpy.typing import NDArray
 from appliance.audio.blocks import BLOCK_SAMPLES, Samples
 from appliance.capture.aec import EchoCanceller, EchoCancellerSettings
 from appliance.capture.agc import AutomaticGain
-from appliance.capture.alignment import ReferenceAligner
+from appliance.capture.alignment import Aligned, ReferenceAligner
+from appliance.capture.beam import Beamformer
+from appliance.capture.channels import ChannelMonitor
 from appliance.capture.denoise import NoiseGauge, NoiseSuppressor, create_suppressor
 from appliance.capture.doa import Doa
 from appliance.capture.geometry import Geometry, explicit, named
 from appliance.capture.limits import OutputGuard, Sanitizer
+from appliance.capture.look import LookDirection
+from appliance.capture.moments import Moments
 from appliance.capture.residual import ResidualSuppressor
-from appliance.capture.spectral import BINS, LATENCY_SAMPLES, Analysis, Synthesis
+from appliance.capture.spectral import BINS, LATENCY_SAMPLES, Analysis, Spectra, Synthesis
 from appliance.capture.speex import SpeexEchoCanceller
 from appliance.config import FrontEndConfig
 from appliance.errors import ApplianceError
@@ -34,6 +38,11 @@ STAGES = ("alignment", "echo", "beam", "residual", "noise", "gain")
 _DC_CUTOFF_HZ = 0.5
 """Only offset goes: already a corner of 10 Hz turns the phase of low voices audibly for a metric
 (10 to 25 dB SDR); rumble is left to the noise suppressor."""
+_FAR_OFF_SAMPLES = 160
+"""What was learnt with the reference so far off is worth nothing."""
+_KEEP_BLOCKS = 200
+_HEARD = 0.5
+"""Belief in the near-end from which on a direction is taken for the user's."""
 _SILENCE = np.zeros(BLOCK_SAMPLES, np.float32)
 _NO_POWER = np.zeros(BINS, np.float32)
 
@@ -123,15 +132,24 @@ class FrontEnd:
                 f"The array {self.geometry.name} has {len(self.geometry.positions_m)} microphones, "
                 f"not {channels}: correct front_end.array or the channels."
             )
+        self._monitor = ChannelMonitor(channels)
         self._sanitizer = Sanitizer(channels, cutoff_hz=_DC_CUTOFF_HZ)
         self._far_sanitizer = Sanitizer(1, cutoff_hz=_DC_CUTOFF_HZ)
         self._aligner = ReferenceAligner()
         self._canceller = self._create_canceller()
+        self._kept: tuple[State, State] = ({}, {})
+        """The echo path of some seconds ago."""
+        self._since_kept = 0
         self._analysis = Analysis(channels)
         self._echo_analysis = Analysis(channels)
         self._doa = Doa(self.geometry) if self.geometry.known else None
+        self._look = LookDirection(settings.look_direction_deg)
+        self._moments = Moments()
+        self._beam = Beamformer(self.geometry, channels, settings.beam)
+        self._microphones = np.repeat(np.eye(channels, dtype=np.complex64)[:, :, None], BINS, 2)
+        """For each microphone, the factors that take it alone."""
         self._residual = ResidualSuppressor()
-        self._weights = np.ones(BINS, np.float32)
+        self._gains = np.ones(BINS, np.float32)
         self._synthesis = Synthesis()
         self._suppressor: NoiseSuppressor | None = None
         if settings.noise_suppressor != "off":
@@ -159,30 +177,33 @@ class FrontEnd:
             far: None when nothing is played.
         """
         started_ns = time.perf_counter_ns()
+        usable = self._monitor.process(mic)
+        reference_mic = int(usable.argmax())
         mic = self._sanitizer.process(mic)
         far = reference = self._far_sanitizer.process((_SILENCE if far is None else far)[None])[0]
         if "alignment" not in self.bypass:
-            aligned = self._aligner.process(far, mic[0])
+            aligned = self._aligner.process(far, mic[reference_mic])
             reference = aligned.samples
-            if aligned.shift_samples and isinstance(self._canceller, EchoCanceller):
-                self._canceller.shift(aligned.shift_samples)
+            self._follow(aligned)
         error, echo, late_power, active = self._cancel(mic, reference)
         spectra = self._analysis.process(error)
-        echo_spectra = self._echo_analysis.process(echo) if echo is not None else None
-        self._find_direction(spectra, active)
-        spectrum = spectra[0]
-        if echo_spectra is not None and "residual" not in self.bypass:
-            self._weights = self._residual.process(spectrum, echo_spectra[0], late_power)
-            spectrum = spectrum * self._weights
+        weights = self._steer(spectra, active, usable)
+        spectrum = np.einsum("cf,cf->f", weights, spectra)
+        if echo is not None and active and "residual" not in self.bypass:
+            echo_spectra = self._echo_analysis.process(echo)
+            echo_spectrum = np.einsum("cf,cf->f", weights, echo_spectra)
+            self._gains = self._residual.process(spectrum, echo_spectrum, late_power)
+            spectrum = spectrum * self._gains
         near_end = self._residual.near_end if active else 1.0
         clean = self._synthesis.process(spectrum)
-        samples = self._suppress_noise(clean, error[0])
+        samples = self._suppress_noise(clean, error[reference_mic])
         if self._settings.automatic_gain and "gain" not in self.bypass:
             samples = self._gain.process(samples, hold=active and near_end < 0.5)
         samples = self._guard.process(samples, mic)
         self._note(mic, far, samples)
         if active and near_end < 0.5:
-            self._sums.echo += [_power(mic[0]), _power(error[0]), _power(clean)]
+            single = mic[reference_mic], error[reference_mic], clean
+            self._sums.echo += [_power(signal) for signal in single]
         self._sums.active |= active
         self._sums.times_ms.append((time.perf_counter_ns() - started_ns) / 1e6)
         return FrontEndBlock(samples, self._direction_deg, active, near_end, -120.0)
@@ -206,7 +227,7 @@ class FrontEnd:
             far_end_dbfs=_decibels(sums.far / blocks, 1.0),
             clipped_share=faults.clipped_samples / (blocks * BLOCK_SAMPLES * self._channels),
             direction_deg=self._direction_deg,
-            beam="",
+            beam="" if "beam" in self.bypass else self._beam.name,
             gain_db=self._gain.gain_db,
             block_p50_ms=float(np.percentile(times_ms, 50)),
             block_p99_ms=float(np.percentile(times_ms, 99)),
@@ -216,11 +237,12 @@ class FrontEnd:
                 "clipped_samples": faults.clipped_samples,
                 "dc_blocks": faults.dc_blocks,
                 "guarded_blocks": self._guard.guarded_blocks,
+                **{f"microphone_{reason}": n for reason, n in self._monitor.counts.items()},
                 "relocks": self._aligner.relocks,
                 "divergences": getattr(self._canceller, "divergences", 0),
             },
             channel_dbfs=tuple(_decibels(float(p), 1.0) for p in power),
-            channel_health=("ok",) * self._channels,
+            channel_health=self._monitor.reasons,
         )
 
     def state(self) -> State:
@@ -259,6 +281,22 @@ class FrontEnd:
             case _:
                 return None
 
+    def _follow(self, aligned: Aligned) -> None:
+        """Take the canceller along when the reference jumps."""
+        canceller = self._canceller
+        if not isinstance(canceller, EchoCanceller):
+            return
+        if aligned.relocked and self._kept[0]:  # the path before the jump fits again
+            canceller.restore(self._kept[0])
+        elif abs(aligned.shift_samples) > _FAR_OFF_SAMPLES:
+            canceller.reset()
+        elif aligned.shift_samples:
+            canceller.shift(aligned.shift_samples)
+        self._since_kept += 1
+        if self._since_kept >= _KEEP_BLOCKS:
+            self._since_kept = 0
+            self._kept = self._kept[1], canceller.state()
+
     def _cancel(
         self, mic: Samples, reference: Samples
     ) -> tuple[Samples, Samples | None, NDArray[np.float32], bool]:
@@ -271,11 +309,32 @@ class FrontEnd:
         error = canceller.process(mic, reference)
         return error, mic - error, _NO_POWER, True
 
-    def _find_direction(self, spectra: NDArray[np.complex64], active: bool) -> None:
-        if self._doa is None:
-            return
-        found = self._doa.process(spectra, self._weights if active else None)
-        self._direction_deg = None if found is None else found.azimuth_deg
+    def _steer(
+        self, spectra: Spectra, active: bool, usable: NDArray[np.bool_]
+    ) -> NDArray[np.complex64]:
+        """Find the direction; give the factors (channels, 161) that make one channel of all."""
+        near_end = self._residual.near_end if active else 1.0
+        look_deg = self._settings.look_direction_deg
+        if self._doa is not None:
+            found = self._doa.process(spectra, self._gains if active else None, usable=usable)
+            self._direction_deg = None if found is None else found.azimuth_deg
+            look_deg = self._look.process(found if near_end > _HEARD else None)
+        reference_mic = int(usable.argmax())
+        if "beam" in self.bypass:
+            alone: NDArray[np.complex64] = self._microphones[reference_mic]
+            return alone
+        moment = self._moments.process(
+            spectra[reference_mic],
+            self._doa,
+            look_deg,
+            far_end_active=active,
+            near_end=near_end,
+        )
+        weights = self._beam.process(
+            spectra, moment, look_deg=look_deg, far_end_active=active, usable=usable
+        )
+        factors: NDArray[np.complex64] = weights.conj()
+        return factors
 
     def _suppress_noise(self, clean: Samples, error: Samples) -> Samples:
         """Less noise, as far as the room needs it, or the same delay without."""

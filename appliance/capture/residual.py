@@ -15,6 +15,10 @@ _TINY = np.float32(1e-12)
 _NEPER_PER_DB = np.float32(np.log(10) / 10)
 _SILENCE = 1e-8
 """Power per bin below which there is no echo."""
+_FLOOR_STEP = np.float32(0.15)
+_FLOOR_BLOCKS = 150
+_FLOOR_BIAS = np.float32(1.5)
+"""The minimum lies so much below the mean."""
 _MARGIN = 1e-3
 """Bins in which the echo is weaker than this share of its mean say nothing about its residue."""
 
@@ -68,6 +72,7 @@ class ResidualSuppressor:
         self._settings = settings
         self._leakage_db = np.full(BINS, settings.leakage_db, np.float32)
         self._echo = np.zeros(BINS, np.float32)
+        self._noise = _NoiseFloor()
         self._near = np.zeros(BINS, np.float32)
         self.near_end = 1.0
         """Belief that the near-end speaks, 0 to 1; 1 without far-end."""
@@ -83,15 +88,15 @@ class ResidualSuppressor:
         settings = self._settings
         error_power, echo_power = _power(error), _power(echo)
         self._echo = source = np.maximum(echo_power, self._echo * np.float32(settings.decay))
+        noise = self._noise.process(error_power)
         audible = float(source.sum() + late_power.sum()) / BINS
         if audible < _SILENCE:
             self.near_end = 1.0
             return np.ones(BINS, np.float32)
         residue = self._residue(source) + late_power
-        self._believe(10 * np.log10(float(error_power.sum()) / float(residue.sum()) + 1e-9))
-        early = np.maximum(error_power - late_power, np.float32(0.01) * error_power)
-        deviation_db = 10 * np.log10((early + _TINY) / (source + _TINY)) - self._leakage_db
-        self._follow(deviation_db, source > _MARGIN * audible)
+        expected = float(residue.sum() + noise.sum())
+        self._believe(10 * np.log10(float(error_power.sum()) / expected + 1e-9))
+        self._follow(error_power, residue, late_power + noise, source > _MARGIN * audible)
         caution = 1 + (settings.oversuppression - 1) * (1 - self.near_end)
         residue = (self._residue(source) + late_power) * np.float32(caution)
         ratio = error_power / (residue + _TINY)
@@ -126,14 +131,41 @@ class ResidualSuppressor:
         hold = self._settings.hold
         self.near_end = max(now, hold * self.near_end + (1 - hold) * now)
 
-    def _follow(self, deviation_db: Floats, audible: NDArray[np.bool_]) -> None:
+    def _follow(
+        self, error: Floats, residue: Floats, noise: Floats, audible: NDArray[np.bool_]
+    ) -> None:
+        """Take a step towards where the error is explained, as far as it is residual echo."""
         settings = self._settings
+        expected = residue + noise + _TINY
+        deviation_db = 10 * np.log10((error + _TINY) / expected)
         rise = settings.rise_db * (1 - self.near_end) * np.minimum(deviation_db / 6, 1)
         fall = settings.fall_db * np.maximum(deviation_db, -6) / 2
-        step = np.where(deviation_db > 0, rise, fall)
-        self._leakage_db = np.clip(self._leakage_db + np.where(audible, step, 0), -45, 0).astype(
-            np.float32
-        )
+        step = np.where(deviation_db > 0, rise, fall) * (residue / expected) * audible
+        self._leakage_db = np.clip(self._leakage_db + step, -45, 0)
+
+
+class _NoiseFloor:
+    """Stationary noise per bin: minimum statistics (Martin 2001), without bias tracking."""
+
+    def __init__(self) -> None:
+        self._smooth = np.zeros(BINS, np.float32)
+        self._minimum = np.full((2, BINS), np.inf, np.float32)
+        self._blocks = 0
+
+    def process(self, power: Floats) -> Floats:
+        """Take the power (161,) of a block; give that of the noise in it."""
+        if not self._blocks:
+            self._smooth = power
+        self._smooth = self._smooth + _FLOOR_STEP * (power - self._smooth)
+        if self._blocks % _FLOOR_BLOCKS == 0:
+            self._minimum[1] = self._minimum[0]
+            self._minimum[0] = np.inf
+        self._blocks += 1
+        np.minimum(self._minimum[0], self._smooth, out=self._minimum[0])
+        if self._blocks < _FLOOR_BLOCKS:
+            return np.zeros(BINS, np.float32)
+        floor: Floats = _FLOOR_BIAS * np.minimum(self._minimum[0], self._minimum[1])
+        return floor
 
 
 def _power(spectrum: Spectra) -> Floats:
