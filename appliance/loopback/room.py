@@ -152,10 +152,14 @@ class VirtualRoom:
         if self._process is None or self._process.stdin is None:
             raise RuntimeError("the room is not open")
         resampled = soxr.resample(speech, rate_hz, self._acoustics.rate_hz)
-        file = Path(self._directory.name) / f"speech{self._said}.npy"
+        dry = np.asarray(resampled, np.float32)
+        folder, number = Path(self._directory.name), self._said
         self._said += 1
-        np.save(file, np.asarray(resampled, np.float32))
-        command = {"speech": str(file), "name": name, "after": after, "delay_ms": delay_ms}
+        files = {kind: str(folder / f"{kind}{number}.npy") for kind in ("dry", "arrived")}
+        np.save(files["dry"], dry)
+        # here and not in the room's process, which must not miss a block
+        np.save(files["arrived"], self._acoustics.near_end(dry))
+        command = {**files, "name": name, "after": after, "delay_ms": delay_ms}
         self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
 

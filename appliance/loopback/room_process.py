@@ -237,14 +237,14 @@ def _first_channel(frames: Samples) -> Samples:
     return frames if frames.ndim == 1 else frames[:, 0]
 
 
-def _read_commands(commands: queue.Queue[_Waiting | None], acoustics: Acoustics) -> None:
-    """Prepare what is to be said apart from the loop, which must not stop for a convolution."""
+def _read_commands(commands: queue.Queue[_Waiting | None]) -> None:
+    """Take what is to be said, apart from the loop, which must not wait."""
     for line in sys.stdin:
         command = json.loads(line)
         delay_ns = round(command["delay_ms"] * 1e6)
         due_ns = time.monotonic_ns() + delay_ns if command["after"] is None else None
-        dry = np.load(command["speech"])
-        arrived = acoustics.near_end(dry)
+        dry = np.load(command["dry"], mmap_mode="r")
+        arrived = np.load(command["arrived"], mmap_mode="r")
         commands.put(_Waiting(command["name"], dry, arrived, command["after"], delay_ns, due_ns))
     commands.put(None)
 
@@ -261,7 +261,7 @@ def main() -> None:
     loudspeaker = Loudspeaker(**json.loads(str(stored["loudspeaker"])))
     run_promptly()  # stands in for hardware, which no load on the machine slows down
     commands: queue.Queue[_Waiting | None] = queue.Queue()
-    threading.Thread(target=_read_commands, args=(commands, acoustics), daemon=True).start()
+    threading.Thread(target=_read_commands, args=(commands,), daemon=True).start()
     Room(acoustics, loudspeaker, noise, int(stored["seed"])).run(commands)
 
 
