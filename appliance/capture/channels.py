@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from itertools import permutations
+from itertools import compress, permutations
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.audio.blocks import BLOCK_MS, Samples
+from appliance.audio.blocks import BLOCK_MS, BLOCK_SAMPLES, Samples
 from appliance.capture.doa import Doa
 from appliance.capture.geometry import Geometry
 
@@ -46,16 +48,15 @@ class ChannelMonitor:
 
     def __init__(self, channels: int) -> None:
         self._channels = channels
-        self._power = np.zeros(channels)
-        self._mean = np.zeros(channels)
-        self._clipped = np.zeros(channels)
-        self._same = np.zeros(channels)
+        self._heard = np.zeros((channels, _JUDGE_EVERY_BLOCKS, BLOCK_SAMPLES), np.float32)
+        """What came since the last judgement."""
         self._in_a_row: list[Counter[str]] = [Counter() for _ in range(channels)]
         self._out_blocks = np.zeros(channels, int)
         self._blocks = 0
         self._counts: Counter[str] = Counter()
         self.reasons: tuple[str, ...] = ("ok",) * channels
         """What is wrong with each microphone, "ok" for nothing."""
+        self._usable: Bools = np.ones(channels, bool)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -65,34 +66,24 @@ class ChannelMonitor:
     @property
     def usable(self) -> Bools:
         """(channels,) the microphones to use; all of them when none works."""
-        working = np.array([reason == "ok" for reason in self.reasons])
-        return working if working.any() else np.ones(self._channels, bool)
+        return self._usable
 
     def process(self, block: Samples) -> Bools:
         """Take a raw block (channels, 160); give the microphones to use (channels,)."""
-        peak = np.abs(block).max(axis=1)
-        finite = np.isfinite(peak)
-        if not finite.all():
-            for channel in np.flatnonzero(~finite):
+        if not np.vdot(block, block) <= _BEYOND**2:  # also when it is not a number
+            for channel in np.flatnonzero(~np.isfinite(block).all(axis=1)):
                 self._fault(int(channel), "nan")
-        if not peak.max() <= _BEYOND:
             block = np.clip(np.nan_to_num(block), -_BEYOND, _BEYOND)
-        mean = block.mean(axis=1)
-        centred = block - mean[:, None]
-        self._power += np.einsum("cn,cn->c", centred, centred) / block.shape[1]
-        self._mean += mean
-        if peak.max() >= _FULL_SCALE:
-            self._clipped += (np.abs(block) >= _FULL_SCALE).mean(axis=1)
+        self._heard[:, self._blocks] = block
         self._blocks += 1
-        if self._blocks % _JUDGE_EVERY_BLOCKS == 0:
-            self._judge(block)
-            for total in (self._power, self._mean, self._clipped):
-                total[:] = 0
-        return self.usable
+        if self._blocks == _JUDGE_EVERY_BLOCKS:
+            self._blocks = 0
+            self._judge()
+        return self._usable
 
-    def _judge(self, block: Samples) -> None:
+    def _judge(self) -> None:
         """Look for what takes longer than a block to tell."""
-        faults = self._faults(block)
+        faults = self._faults()
         reasons = list(self.reasons)
         for channel, fault in enumerate(faults):
             row = self._in_a_row[channel]
@@ -108,35 +99,33 @@ class ChannelMonitor:
                 if reasons[channel] != fault:
                     self._counts[fault] += 1
                 reasons[channel] = fault
-        self.reasons = tuple(reasons)
+        self._conclude(reasons)
 
-    def _faults(self, block: Samples) -> list[str]:
-        """What is wrong in the last 200 ms, of which this is the last block."""
+    def _faults(self) -> list[str]:
+        """What is wrong in the last 200 ms."""
         faults = ["ok"] * self._channels
-        power, mean, clipped = (
-            total / _JUDGE_EVERY_BLOCKS for total in (self._power, self._mean, self._clipped)
-        )
-        heard = power.max() > _ALIVE_POWER
-        alive = power > _DEAD_POWER
-        level = 10 * np.log10(np.maximum(power, 1e-20))
-        median = float(np.median(level[alive])) if alive.any() else 0.0
-        for channel in range(self._channels):
-            others_clip = np.delete(clipped, channel)
+        if self._channels == 1:  # there is nothing better to use
+            return faults
+        means = self._heard.mean(axis=2, keepdims=True)
+        powers = np.square(self._heard - means).mean(axis=(1, 2)).tolist()
+        offsets = means.mean(axis=(1, 2)).tolist()
+        clipped = (np.abs(self._heard) >= _FULL_SCALE).mean(axis=(1, 2)).tolist()
+        copies = [samples.tobytes() for samples in self._heard[:, -1]]
+        heard = max(powers) > _ALIVE_POWER
+        alive = [power > _DEAD_POWER for power in powers]
+        levels_db = [10 * math.log10(max(power, 1e-20)) for power in powers]
+        median_db = median(compress(levels_db, alive)) if any(alive) else 0.0
+        for channel, level_db in enumerate(levels_db):
             if heard and not alive[channel]:
                 faults[channel] = "dead"
-            elif clipped[channel] > _CLIPPED_SHARE and (
-                others_clip.min(initial=1.0) < _CLIPPED_SHARE / 2
-            ):
+            elif clipped[channel] > _CLIPPED_SHARE and min(clipped) < _CLIPPED_SHARE / 2:
                 faults[channel] = "clipped"
-            elif abs(mean[channel]) > _OFFSET:
+            elif abs(offsets[channel]) > _OFFSET:
                 faults[channel] = "offset"
-            elif alive[channel] and any(
-                alive[other] and np.array_equal(block[other], block[channel])
-                for other in range(channel)
-            ):
+            elif alive[channel] and copies[channel] in compress(copies[:channel], alive):
                 faults[channel] = "same"
-            elif heard and alive.sum() > 2 and abs(level[channel] - median) > _APART_DB:
-                faults[channel] = "silent" if level[channel] < median else "loud"
+            elif heard and sum(alive) > 2 and abs(level_db - median_db) > _APART_DB:
+                faults[channel] = "silent" if level_db < median_db else "loud"
         if all(fault == "offset" for fault in faults):
             return ["ok"] * self._channels
         return faults
@@ -146,8 +135,13 @@ class ChannelMonitor:
             self._counts[reason] += 1
         reasons = list(self.reasons)
         reasons[channel] = reason
-        self.reasons = tuple(reasons)
+        self._conclude(reasons)
         self._out_blocks[channel] = _STAYS_OUT_BLOCKS
+
+    def _conclude(self, reasons: list[str]) -> None:
+        self.reasons = tuple(reasons)
+        working = np.array([reason == "ok" for reason in reasons])
+        self._usable = working if working.any() else np.ones(self._channels, bool)
 
 
 class OrderMonitor:

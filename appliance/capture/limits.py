@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 from appliance.audio.blocks import BLOCK_SAMPLES, RATE_HZ, Samples
 
 _CLIPPED = 1 - 1.5 / 32768  # full scale of a 16-bit converter, either sign
-_ORDER = 2
+_MEMORIES = 3
+_NOTHING = 1e-9
+"""A filter with less in its memories is at rest: silence stays silence."""
 _DC_SMOOTHING = 0.05
 _MEMORY_BLOCKS = 25
 _SILENCE = 1e-9
@@ -37,7 +40,7 @@ class Sanitizer:
 
     A Butterworth high-pass of the second order, the same for every channel, so that it changes
     nothing between them. Use one for the far-end reference too: what is taken from the microphones
-    alone would have to be learnt by the echo canceller. No latency; 16 µs of CPU per block of four.
+    alone would have to be learnt by the echo canceller. No latency; 8 µs of CPU per block of four.
 
     Args:
         channels: of the stream.
@@ -50,25 +53,29 @@ class Sanitizer:
     def __init__(self, channels: int, *, cutoff_hz: float = 70.0) -> None:
         self.faults = Faults()
         self._high_pass = _block_high_pass(cutoff_hz)
-        self._input = np.zeros((channels, BLOCK_SAMPLES + _ORDER))
-        self._offset = np.zeros(channels)
+        self._input = np.zeros((channels, BLOCK_SAMPLES + _MEMORIES), np.float32)
+        """A block and the filter's memories."""
+        self._rests = True
 
     @property
-    def offset(self) -> NDArray[np.float64]:
+    def offset(self) -> NDArray[np.float32]:
         """The constant offset of each channel over the last 0.2 s, in full scales."""
-        return self._offset
+        return self._input[:, -1]
 
     def process(self, block: Samples) -> Samples:
         """Return the block (channels, 160) without faults, counting them."""
         peak = np.abs(block).max()
+        if peak == 0.0 and self._rests:
+            return block
         if not peak < _CLIPPED:  # also when the peak is not a number
             block = self._bounded(block)
         self._input[:, :BLOCK_SAMPLES] = block
         output = self._input @ self._high_pass
-        self._input[:, BLOCK_SAMPLES:] = output[:, BLOCK_SAMPLES:-1]
-        self._offset = self._offset + _DC_SMOOTHING * (output[:, -1] - self._offset)
-        self.faults.dc_blocks += int(np.abs(self._offset).max() > self.DC_LIMIT)
-        result: Samples = output[:, :BLOCK_SAMPLES].astype(np.float32)
+        memories = output[:, BLOCK_SAMPLES:]
+        self._input[:, BLOCK_SAMPLES:] = memories
+        self._rests = peak == 0.0 and bool(np.abs(memories).max() < _NOTHING)
+        self.faults.dc_blocks += max(map(abs, memories[:, -1].tolist())) > self.DC_LIMIT
+        result: Samples = output[:, :BLOCK_SAMPLES]
         return result
 
     def _bounded(self, block: Samples) -> Samples:
@@ -83,28 +90,39 @@ class Sanitizer:
         return bounded
 
 
-def _block_high_pass(cutoff_hz: float) -> NDArray[np.float64]:
-    """The filter over a block as one matrix, four times as fast as sample by sample.
+@cache
+def _block_high_pass(cutoff_hz: float) -> Samples:
+    """The filter over a block as one matrix, many times as fast as sample by sample.
 
-    From a block and the filter's two memories (162,) to the filtered block, the memories after it,
-    and the block's mean (163,). In single precision a cutoff of 1 Hz would be off by 10 %.
+    From a block and the memories (163,) to the filtered block and the memories after it (163,). The
+    filter is its direct path and one complex pole (the other is its conjugate), whose output's real
+    and imaginary part it remembers: in that form single precision is enough. The third memory is
+    the mean of the blocks, smoothed.
     """
     # The bilinear transform of the Butterworth prototype by hand: importing scipy.signal would
     # more than double the time in which a restarted capture process can hear again.
     k = np.tan(np.pi * cutoff_hz / RATE_HZ)
     scale = 1 / (1 + np.sqrt(2) * k + k * k)
     a1, a2 = 2 * scale * (k * k - 1), scale * (1 - np.sqrt(2) * k + k * k)
-    inputs = np.eye(BLOCK_SAMPLES + _ORDER)
-    first, second = inputs[:, BLOCK_SAMPLES], inputs[:, BLOCK_SAMPLES + 1]
-    matrix = np.zeros((BLOCK_SAMPLES + _ORDER, BLOCK_SAMPLES + _ORDER + 1))
-    for sample in range(BLOCK_SAMPLES):
-        x = inputs[:, sample]
-        y = scale * x + first
-        first, second = second - 2 * scale * x - a1 * y, scale * x - a2 * y
-        matrix[:, sample] = y
-    matrix[:, BLOCK_SAMPLES], matrix[:, BLOCK_SAMPLES + 1] = first, second
-    matrix[:BLOCK_SAMPLES, -1] = 1 / BLOCK_SAMPLES
-    return matrix
+    pole = (-a1 + 1j * np.sqrt(4 * a2 - a1 * a1)) / 2
+    direct = scale / a2
+    residue = ((scale - direct) * pole - 2 * scale - direct * a1) / (1j * pole.imag)
+    samples = np.arange(BLOCK_SAMPLES)
+    lag = samples - samples[:, None]
+    matrix = np.zeros((BLOCK_SAMPLES + _MEMORIES,) * 2)
+    block, real, imaginary, mean = slice(BLOCK_SAMPLES), *range(BLOCK_SAMPLES, len(matrix))
+    matrix[block, block] = np.where(lag < 0, 0, residue * pole ** np.maximum(lag, 0)).real
+    matrix[samples, samples] += direct
+    decay = pole ** (samples + 1)
+    matrix[real, block], matrix[imaginary, block] = decay.real, -decay.imag
+    arriving = residue * pole ** samples[::-1]
+    matrix[block, real], matrix[block, imaginary] = arriving.real, arriving.imag
+    last = decay[-1]
+    matrix[real, [real, imaginary]] = last.real, last.imag
+    matrix[imaginary, [real, imaginary]] = -last.imag, last.real
+    matrix[block, mean] = _DC_SMOOTHING / BLOCK_SAMPLES
+    matrix[mean, mean] = 1 - _DC_SMOOTHING
+    return matrix.astype(np.float32)
 
 
 class OutputGuard:
@@ -132,10 +150,12 @@ class OutputGuard:
             block: what the last stage gave.
             mic: shape (channels, 160), what the `Sanitizer` gave meanwhile.
         """
-        self._heard.append(float(np.einsum("ij,ij->i", mic, mic).max()) / mic.shape[1])
+        self._heard.append(max(np.einsum("ij,ij->i", mic, mic).tolist()) / mic.shape[1])
         allowed = self._max_gain * max(self._heard) + _SILENCE
-        level = float(np.vdot(block, block)) / len(block)
-        if self._gain == 1.0 and level <= allowed and np.abs(block).max() <= 1.0:
+        energy = float(np.dot(block, block))
+        level = energy / len(block)
+        bounded = energy <= 1.0 or np.abs(block).max() <= 1.0
+        if self._gain == 1.0 and level <= allowed and bounded:
             return block
         self.guarded_blocks += 1
         if not np.isfinite(level):
@@ -144,5 +164,5 @@ class OutputGuard:
         gain = min(1.0, float(np.sqrt(allowed / level)) if level > 0 else 1.0)
         ramp = np.linspace(min(self._gain, gain), gain, len(block), dtype=np.float32)
         self._gain = gain
-        bounded: Samples = np.clip(block * ramp, -1.0, 1.0)
-        return bounded
+        lowered: Samples = np.clip(block * ramp, -1.0, 1.0)
+        return lowered
