@@ -56,8 +56,8 @@ class AudioConfig(Section):
     """``auto``, part of a device's name, or a stable USB id as ``appliance devices`` lists it."""
     output_device: str = "auto"
     """The same for the loudspeaker."""
-    input_channels: int = Field(default=1, ge=1, le=16)
-    """Microphones to open; they are averaged until an array is configured."""
+    input_channels: int = Field(default=0, ge=0, le=16)
+    """Channels of the microphone to open; 0: as many as ``front_end.array`` needs, 1 for none."""
     loopback: Literal["auto", "always", "never"] = "auto"
     """Private virtual devices in place of a sound card: ``auto`` uses them when there is none."""
     output_gain_db: float = Field(default=0.0, ge=-60.0, le=0.0)

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from appliance import config as configuration
 from appliance.audio.devices import list_devices, open_portaudio
+from appliance.capture.geometry import input_channels
 from appliance.config import Config
 from appliance.errors import ApplianceError
 from appliance.loopback.virtual_devices import LOUDSPEAKER, MICROPHONE, VirtualDevices
@@ -52,7 +53,7 @@ def audio_environment(config: Config, *, loopback: bool) -> Iterator[dict[str, s
     if not loopback:
         yield {}
         return
-    with VirtualDevices(microphone_channels=config.audio.input_channels) as devices:
+    with VirtualDevices(microphone_channels=input_channels(config)) as devices:
         yield {
             **devices.environment,
             f"{configuration.ENV_PREFIX}AUDIO__INPUT_DEVICE": MICROPHONE,

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance import config as configuration
+from appliance.capture.geometry import input_channels
 from appliance.client import ApplianceClient
 from appliance.config import Config
 from appliance.errors import ApplianceError
@@ -68,9 +69,7 @@ def private_appliance(overrides: Mapping[str, str] | None = None) -> Iterator[Ri
     Raises:
         ApplianceError: it did not become ready; the message holds the end of its log.
     """
-    channels = configuration.load(
-        variables={**os.environ, **(overrides or {})}
-    ).audio.input_channels
+    channels = input_channels(configuration.load(variables={**os.environ, **(overrides or {})}))
     with (
         VirtualDevices(microphone_channels=channels) as devices,
         tempfile.TemporaryDirectory(prefix="va-", dir="/run" if os.getuid() == 0 else None) as run,

@@ -23,7 +23,7 @@ from appliance.capture.beam import Beamformer
 from appliance.capture.channels import ChannelMonitor
 from appliance.capture.denoise import NoiseGauge, NoiseSuppressor, create_suppressor
 from appliance.capture.doa import Doa
-from appliance.capture.geometry import Geometry, explicit, named
+from appliance.capture.geometry import array_of
 from appliance.capture.limits import OutputGuard, Sanitizer
 from appliance.capture.look import LookDirection
 from appliance.capture.moments import Moments
@@ -174,17 +174,21 @@ class FrontEnd:
 
         Args:
             mic: any numbers; what is not finite or beyond full scale is repaired and counted.
-            far: None when nothing is played.
+            far: likewise; None for 160 samples of silence. Some more or fewer where the playback's
+                stream is brought back in step with the microphones'.
         """
         started_ns = time.perf_counter_ns()
         usable = self._monitor.process(mic)
         reference_mic = int(usable.argmax())
         mic = self._sanitizer.process(mic)
-        far = reference = self._far_sanitizer.process((_SILENCE if far is None else far)[None])[0]
-        if "alignment" not in self.bypass:
+        far = _SILENCE if far is None else self._repaired(far)
+        if "alignment" in self.bypass:
+            reference = np.pad(far[:BLOCK_SAMPLES], (0, max(0, BLOCK_SAMPLES - len(far))))
+        else:
             aligned = self._aligner.process(far, mic[reference_mic])
             reference = aligned.samples
             self._follow(aligned)
+        reference = self._far_sanitizer.process(reference[None])[0]
         error, echo, late_power, active = self._cancel(mic, reference)
         spectra = self._analysis.process(error)
         weights = self._steer(spectra, active, usable)
@@ -207,6 +211,11 @@ class FrontEnd:
         self._sums.active |= active
         self._sums.times_ms.append((time.perf_counter_ns() - started_ns) / 1e6)
         return FrontEndBlock(samples, self._direction_deg, active, near_end, -120.0)
+
+    @property
+    def drift_ppm(self) -> float:
+        """How much faster the playback's clock is taken to run than the microphones'."""
+        return self._aligner.drift_ppm
 
     def metrics(self) -> FrontEndMetrics:
         """Figures since the last call, to be taken once a second."""
@@ -280,6 +289,14 @@ class FrontEnd:
                 return SpeexEchoCanceller(self._channels, self._settings.echo_tail_ms)
             case _:
                 return None
+
+    def _repaired(self, far: Samples) -> Samples:
+        """The far-end, finite and within full scale."""
+        if np.abs(far).max(initial=0.0) <= 1.0:  # not so either when it is not a number
+            return far
+        finite = np.isfinite(far)
+        self._far_sanitizer.faults.nan_samples += far.size - int(np.count_nonzero(finite))
+        return np.where(finite, far, np.float32(0)).clip(-1.0, 1.0)
 
     def _follow(self, aligned: Aligned) -> None:
         """Take the canceller along when the reference jumps."""
@@ -355,17 +372,6 @@ class FrontEnd:
         sums.mic.append(np.einsum("ij,ij->i", mic, mic) / BLOCK_SAMPLES)
         sums.far += _power(far)
         sums.out += _power(out)
-
-
-def array_of(settings: FrontEndConfig) -> Geometry:
-    """The array that the configuration describes.
-
-    Raises:
-        ApplianceError: there is none of that name, or the positions are of no use.
-    """
-    if settings.microphones_m:
-        return explicit(settings.microphones_m)
-    return named(settings.array)
 
 
 def _power(samples: Samples) -> float:

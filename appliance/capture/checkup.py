@@ -9,8 +9,9 @@ import numpy as np
 from appliance.audio.blocks import BLOCK_SAMPLES, RATE_HZ, Samples
 from appliance.audio.files import read_speech
 from appliance.capture import chirp
-from appliance.capture.chain import FrontEnd, FrontEndMetrics, array_of
+from appliance.capture.chain import FrontEnd, FrontEndMetrics
 from appliance.capture.chirp import ChirpReport, MicrophoneReport
+from appliance.capture.geometry import array_of, input_channels
 from appliance.capture.sounding import play_and_record
 from appliance.config import Config
 from appliance.doctor import Finding
@@ -47,7 +48,7 @@ def _examine(config: Config) -> Iterator[Finding]:
         return
     speech = _speech()
     sound = np.concatenate([chirp.sound(), speech])
-    far, mic = play_and_record(config.audio, sound)
+    far, mic = play_and_record(config.audio, input_channels(config), sound)
     speech_at = int(np.argmax(np.abs(far) > _AUDIBLE)) + len(chirp.sound())
     mic = mic[list(array_of(config.front_end).check(len(mic)))]
     report = chirp.analyse(far[:speech_at], mic[:, :speech_at])

@@ -46,7 +46,8 @@ def front_end(
     The output is as long as the recording and aligned with it, whatever the latency of the chain.
     """
     from appliance.audio.files import inspect_speech
-    from appliance.capture.chain import STAGES, FrontEnd, array_of
+    from appliance.capture.chain import STAGES, FrontEnd
+    from appliance.capture.geometry import array_of
     from appliance.capture.offline import Files, filter_recording
 
     settings = configuration.load(config)

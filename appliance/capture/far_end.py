@@ -17,7 +17,10 @@ come before its reference."""
 _STEP_NS = 15_000_000
 """Smoothed times do not step so far from one block to the next, unless samples are missing."""
 _DRIFT = 500e-6
-_STALE_MS = 100
+_OFF_SAMPLES, _OFF_OF_ONE_SAMPLES = 16, 160
+"""So far off the time-stamps the far-end is put right; further when few blocks say so."""
+_FAR_AWAY_SAMPLES = RATE_HZ // 2
+"""So far off no drift leads; a count has lost its meaning."""
 _FAR_BLOCKS, _MIC_BLOCKS = 5, 8
 _REMEMBERED_BLOCKS = 25
 _LATE_BLOCKS = 10
@@ -33,17 +36,21 @@ class _Origin:
         self._newest_ns = 0
         self._observed_ns: deque[int] = deque(maxlen=_REMEMBERED_BLOCKS)
 
-    def observe(self, position: int, at_ns: int) -> bool:
-        """Take a block's position and time; False if the stream was interrupted before it."""
+    def observe(self, position: int, at_ns: int) -> int | None:
+        """Take a block's position and time.
+
+        Returns:
+            How many samples are missing before it; None if the stream was interrupted.
+        """
         origin_ns = at_ns - position * NS_PER_SAMPLE
-        skipped_ns = max(0, position - self._next) * NS_PER_SAMPLE
+        skipped = max(0, position - self._next) if self._observed_ns else 0
         step_ns = abs(origin_ns - self._newest_ns)
-        goes_on = position >= self._next and step_ns < _STEP_NS + _DRIFT * skipped_ns
-        if self._observed_ns and (skipped_ns or not goes_on):
+        goes_on = position >= self._next and step_ns < _STEP_NS + _DRIFT * skipped * NS_PER_SAMPLE
+        if skipped or not goes_on:
             self._observed_ns.clear()
         self._observed_ns.append(origin_ns)
         self._next, self._newest_ns = position + BLOCK_SAMPLES, origin_ns
-        return goes_on
+        return skipped if goes_on else None
 
     @property
     def blocks(self) -> int:
@@ -56,13 +63,30 @@ class _Origin:
         return median(self._observed_ns)
 
 
-class FarEndTimeline:
-    """Gives for each microphone block the far-end block that was played at the same time.
+class DriftingCount:
+    """Counts blocks of one clock in samples of another: 160 each, and now and then one more."""
 
-    Both devices count their samples; how far the counts are apart is taken from the time-stamps
-    once, so that the far-end comes out without a seam. It is taken anew when one of the streams was
-    interrupted, and after a silence when the clocks have drifted far apart meanwhile. A drift in
-    between is left to whoever aligns the reference.
+    def __init__(self) -> None:
+        self._fraction = 0.0
+
+    def next(self, drift_ppm: float) -> int:
+        """Samples of the next block, when the other clock runs so much faster."""
+        exact = BLOCK_SAMPLES * (1 + drift_ppm * 1e-6) + self._fraction
+        whole = round(exact)
+        self._fraction = exact - whole
+        return whole
+
+
+class FarEndTimeline:
+    """Gives for each microphone block the far-end that was played at the same time.
+
+    Both devices count their samples. How far the counts are apart is taken from the time-stamps;
+    from then on the far-end comes as one stream without a seam, which a few samples more or fewer
+    per block keep in step with the microphone: by the drift that is known, and by the time-stamps
+    where those say otherwise, also after a silence of hours. Whoever counts the samples of both
+    streams sees a steady delay, changed by drift alone.
+
+    When one of the devices was interrupted, both counts are brought together anew.
 
     Args:
         lead_ms: how much early the far-end is given, as long as it comes in time for that.
@@ -78,14 +102,23 @@ class FarEndTimeline:
         self._offset: int | None = None
         """What a microphone position lacks to be the far-end position of the same time."""
         self._far, self._mic = _Origin(), _Origin()
+        self._count = DriftingCount()
         self._epoch = -1
         self._blocks: deque[Block] = deque()
         self._wanted = 0
+        """Far-end position of the newest microphone block."""
+        self._given = 0
+        """Far-end position up to which the stream was given."""
         self._late_run = 0
+
+    @property
+    def lead_ms(self) -> float:
+        """How much early the far-end is given; negative where it comes too late for that."""
+        return self._lead * 1000 / RATE_HZ
 
     def push(self, block: Block) -> None:
         """Take a block of the speaker ring, in order."""
-        goes_on = self._far.observe(block.position, block.captured_ns)
+        goes_on = self._far.observe(block.position, block.captured_ns) is not None
         if block.epoch != self._epoch or not goes_on:
             self._epoch = block.epoch
             self._blocks.clear()
@@ -100,58 +133,75 @@ class FarEndTimeline:
             self._late_run = 0
             # two blocks more than what was missing, for the next ones come no sooner
             lead = self._lead - late - 2 * BLOCK_SAMPLES
-            self._lead = max(lead, -_LONGEST_LAG_MS * RATE_HZ // 1000)
-            self._offset = None
-            return
-        if self._far.blocks == _FAR_BLOCKS and self._mic.blocks >= _MIC_BLOCKS:
-            stale = abs(self._measured_offset() - self._offset)
-            if stale > _STALE_MS * RATE_HZ // 1000:
+            lead = max(lead, -_LONGEST_LAG_MS * RATE_HZ // 1000)
+            self._offset += lead - self._lead
+            self._lead = lead
+        elif self._mic.blocks >= _MIC_BLOCKS:
+            offset = self._measured_offset()
+            tolerated = max(_OFF_SAMPLES, _OFF_OF_ONE_SAMPLES // self._far.blocks)
+            off = abs(offset - self._offset)
+            if off > _FAR_AWAY_SAMPLES:
                 self._offset = None
+            elif off > tolerated:
+                self._offset = offset
 
     def restart_microphone(self) -> None:
         """The microphone's stream was interrupted: its positions tell nothing about the past."""
         self._mic = _Origin()
         self._offset = None
 
-    def take(self, position: int, first_sample_ns: int) -> Samples | None:
+    def take(self, position: int, first_sample_ns: int, drift_ppm: float = 0.0) -> Samples | None:
         """The far-end for a microphone block.
 
         Args:
             position: of the block's first sample in the microphone's stream, at 16 kHz.
             first_sample_ns: when that was.
+            drift_ppm: how much faster the loudspeaker's clock is known to run.
 
         Returns:
-            Shape (160,), zeros where nothing was played; None when nothing was played at all.
+            The next samples of the far-end's stream, (n,), zeros where nothing was played. n is
+            160, but for what brings it in step with the microphone. None for 160 zeros.
         """
-        if not self._mic.observe(position, first_sample_ns):
+        count = self._count.next(drift_ppm)
+        skipped = self._mic.observe(position, first_sample_ns)
+        if skipped is None:
             self._offset = None
-        if self._offset is not None:
-            self._wanted = position + self._offset
-        blocks = self._blocks
-        if not blocks:
-            return None
+        elif self._offset is not None:
+            self._offset += count - BLOCK_SAMPLES
+            self._given += skipped
         if self._offset is None:
             if self._far.blocks < _FAR_BLOCKS or self._mic.blocks < _MIC_BLOCKS:
-                return None
+                return _silence(count)
             self._offset = self._measured_offset()
-            self._wanted = position + self._offset
+            self._given = position + self._offset
             self.anchors += 1
-        first = self._wanted
+        self._wanted = position + self._offset
+        first, end = self._given, max(self._given, self._wanted + BLOCK_SAMPLES)
+        self._given = end
+        return self._between(first, end)
+
+    def _between(self, first: int, end: int) -> Samples | None:
+        """What was played from one position to another."""
+        blocks = self._blocks
         while blocks and blocks[0].position + BLOCK_SAMPLES <= first:
             blocks.popleft()
-        if not blocks or blocks[0].position >= first + BLOCK_SAMPLES:
-            return None
-        far = np.zeros(BLOCK_SAMPLES, np.float32)
+        if not blocks or blocks[0].position >= end:
+            return _silence(end - first)
+        far = np.zeros(end - first, np.float32)
         for block in blocks:
             at = block.position - first
-            if at >= BLOCK_SAMPLES:
+            if at >= len(far):
                 break
             if at >= 0:
-                far[at:] = block.samples[: BLOCK_SAMPLES - at]
+                far[at : at + BLOCK_SAMPLES] = block.samples[: len(far) - at]
             else:
-                far[:at] = block.samples[-at:]
+                far[: BLOCK_SAMPLES + at] = block.samples[-at : len(far) - at]
         return far
 
     def _measured_offset(self) -> int:
         apart_ns = self._mic.ns - self._far.ns
         return round(apart_ns / NS_PER_SAMPLE) + self._lead
+
+
+def _silence(samples: int) -> Samples | None:
+    return None if samples == BLOCK_SAMPLES else np.zeros(samples, np.float32)

@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.config import Config, FrontEndConfig
 from appliance.errors import ApplianceError
 
 SPEED_OF_SOUND_M_S = 343.0
@@ -30,17 +31,25 @@ class Geometry:
         channels: the device's channels that are the microphones, in the order of `positions_m`;
             None where every channel of the device is a microphone.
         loopback_channel: the device's channel that carries what its loudspeaker plays, if any.
+        device_channels: how many channels the array's own device has; 0 where that is not known.
     """
 
     name: str
     positions_m: Floats = field(default_factory=lambda: np.zeros((0, 3)))
     channels: tuple[int, ...] | None = None
     loopback_channel: int | None = None
+    device_channels: int = 0
 
     @property
     def known(self) -> bool:
         """Whether the positions are known and there are at least two."""
         return len(self.positions_m) > 1
+
+    @property
+    def channels_to_open(self) -> int:
+        """How many of a device's channels to open: all of the array's own device, 1 of any."""
+        needed = len(self.positions_m) if self.channels is None else max(self.channels) + 1
+        return max(1, needed, self.device_channels)
 
     @cached_property
     def front_back_ambiguous(self) -> bool:
@@ -79,8 +88,9 @@ class Geometry:
             wanted = tuple(range(count))
         if max(wanted) >= device_channels:
             raise ApplianceError(
-                f"the microphone array {self.name!r} needs {max(wanted) + 1} input channels, the "
-                f"device has {device_channels}: choose the array that you have, or 'none'"
+                f"the microphone array {self.name!r} needs {max(wanted) + 1} input channels, there "
+                f"are {device_channels}: choose the array that you have, or 'none'; leave "
+                "[audio] input_channels at 0"
             )
         return wanted
 
@@ -181,14 +191,14 @@ def _respeaker_usb_4mic() -> Geometry:
     # 1-4 microphones, 5 playback); introlab/odas respeaker_usb_4_mic_array.cfg (32 mm, first
     # microphone at -x, then counter-clockwise).
     plain = circle(4, 0.032)
-    return Geometry("respeaker-usb-4mic", np.roll(plain.positions_m, 2, axis=0), (1, 2, 3, 4), 5)
+    return Geometry("respeaker-usb-4mic", np.roll(plain.positions_m, 2, axis=0), (1, 2, 3, 4), 5, 6)
 
 
 def _respeaker_linear_4mic() -> Geometry:
     # Channels: the maker's wiki (8 input channels: 0-3 microphones, 4-5 unused, 6-7 playback).
     # The maker publishes no spacing; 50 mm is what fits its 157 mm board.
     plain = line(4, 0.05)
-    return Geometry("respeaker-linear-4mic", plain.positions_m, (0, 1, 2, 3), 6)
+    return Geometry("respeaker-linear-4mic", plain.positions_m, (0, 1, 2, 3), 6, 8)
 
 
 def _respeaker_2mic() -> Geometry:
@@ -223,3 +233,23 @@ def named(text: str) -> Geometry:
         f"no microphone array {text!r}: choose one of {', '.join(PRESETS)}, "
         "circle:N:RADIUS_M or line:N:SPACING_M, or give the positions"
     )
+
+
+def array_of(settings: FrontEndConfig) -> Geometry:
+    """The array that the configuration describes.
+
+    Raises:
+        ApplianceError: there is none of that name, or the positions are of no use.
+    """
+    if settings.microphones_m:
+        return explicit(settings.microphones_m)
+    return named(settings.array)
+
+
+def input_channels(config: Config) -> int:
+    """How many channels of the input device to open: as configured, or as the array needs.
+
+    Raises:
+        ApplianceError: see `array_of`.
+    """
+    return config.audio.input_channels or array_of(config.front_end).channels_to_open

@@ -15,10 +15,11 @@ import numpy as np
 
 from appliance.audio.blocks import BLOCK_NS
 from appliance.audio.devices import DeviceLost
-from appliance.capture.chain import STAGES, FrontEnd, array_of
+from appliance.capture.chain import STAGES, FrontEnd
 from appliance.capture.device import Capture, Microphone
 from appliance.capture.far_end import FarEndTimeline
 from appliance.capture.framer import NS_PER_SAMPLE, BlockFramer, DatedBlock
+from appliance.capture.geometry import array_of, input_channels
 from appliance.capture.inject import Injector
 from appliance.capture.warm_start import WarmStart, state_dir
 from appliance.config import Config
@@ -59,14 +60,11 @@ _WORTH_KEEPING_DB = 10.0
 
 def main(config: Config, bus: Bus) -> None:
     """Run until the bus says stop."""
-    microphone = Microphone(
-        config.audio.input_device,
-        channels=config.audio.input_channels,
-        wake_blocks=_WAKE_BLOCKS,
-    )
+    channels = input_channels(config)
+    microphones = array_of(config.front_end).check(channels)
+    microphone = Microphone(config.audio.input_device, channels=channels, wake_blocks=_WAKE_BLOCKS)
     try:
         _prepare(microphone)
-        microphones = array_of(config.front_end).check(config.audio.input_channels)
         front_end = FrontEnd(config.front_end, len(microphones), models_path=config.models_path)
         if not _wait_for_lock(bus):
             return
@@ -77,7 +75,7 @@ def main(config: Config, bus: Bus) -> None:
         warm_start = WarmStart(
             state_dir(bus.runtime_dir),
             config.audio.input_device,
-            config.audio.input_channels,
+            channels,
             config.audio.output_device,
             config.front_end,
         )
@@ -255,8 +253,9 @@ class _Capture:
         return blocks
 
     def _write(self, heard: DatedBlock) -> None:
-        far = self._timeline.take(heard.position, heard.first_sample_ns)
-        processed = self._front_end.process(heard.samples, far)
+        front_end = self._front_end
+        far = self._timeline.take(heard.position, heard.first_sample_ns, front_end.drift_ppm)
+        processed = front_end.process(heard.samples, far)
         captured_ns = heard.first_sample_ns - self._latency_ns
         if self._gap_reason:
             if self._heard_until_ns is not None:
@@ -295,6 +294,7 @@ class _Capture:
         metrics = self._front_end.metrics()
         statistics = self._microphone.statistics
         timeline = self._timeline
+        delay_ms = None if metrics.delay_ms is None else metrics.delay_ms - timeline.lead_ms
         self._bus.publish(
             FrontEndReport(
                 session_id=LOCAL_SESSION,
@@ -302,7 +302,7 @@ class _Capture:
                 far_end_active=metrics.far_end_active,
                 erle_linear_db=_plain(metrics.erle_linear_db),
                 erle_final_db=_plain(metrics.erle_final_db),
-                delay_ms=_plain(metrics.delay_ms),
+                delay_ms=_plain(delay_ms),
                 drift_ppm=_plain(metrics.drift_ppm),
                 near_end_dbfs=float(metrics.near_end_dbfs),
                 far_end_dbfs=float(metrics.far_end_dbfs),

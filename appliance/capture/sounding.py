@@ -24,11 +24,12 @@ _PIECE_SAMPLES = RATE_HZ // 10
 _UTTERANCE = "sounding"
 
 
-def play_and_record(audio: AudioConfig, sound: Samples) -> tuple[Samples, Samples]:
+def play_and_record(audio: AudioConfig, channels: int, sound: Samples) -> tuple[Samples, Samples]:
     """Play a sound, record the microphones, and bring both together by their time-stamps.
 
     Args:
-        audio: devices, channels and volume.
+        audio: devices and volume.
+        channels: of the microphone, to be recorded.
         sound: shape (n,) at 16 kHz, within ±1.
 
     Returns:
@@ -37,7 +38,7 @@ def play_and_record(audio: AudioConfig, sound: Samples) -> tuple[Samples, Sample
     Raises:
         ApplianceError: a device cannot be opened, or it stopped.
     """
-    microphone = Microphone(audio.input_device, audio.input_channels)
+    microphone = Microphone(audio.input_device, channels)
     loudspeaker = Loudspeaker(audio.output_device)
     try:
         microphone.start()

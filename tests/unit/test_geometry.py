@@ -30,7 +30,7 @@ def test_presets_have_a_channel_for_each_microphone(name: str) -> None:
 def test_the_usb_array_needs_its_six_channels() -> None:
     array = named("respeaker-usb-4mic")
     assert array.check(6) == (1, 2, 3, 4)
-    with pytest.raises(ApplianceError, match="needs 5 input channels, the device has 1"):
+    with pytest.raises(ApplianceError, match="needs 5 input channels, there are 1"):
         array.check(1)
 
 
