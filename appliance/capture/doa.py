@@ -34,6 +34,7 @@ _LATE_OVER_MEAN = 3.0
 _TINY = np.float32(1e-12)
 _LEAST_MOMENT = 1.5
 _ENOUGH_EVIDENCE = 30.0
+_LEAST_BLOCK_EVIDENCE = 0.1  # below it a block says nothing and costs little
 _LEAST_EVIDENCE = 3.0  # bins' worth of weight without which there is no direction
 
 Floats = NDArray[np.float32]
@@ -90,21 +91,24 @@ class Doa:
 
         shape = (len(self._first), bins)
         self._cross = np.zeros(shape, np.complex64)
-        self._running = np.zeros(shape, np.complex64)
+        self._phases = np.zeros((3, *shape), np.complex64)
+        """Weighted phases over 400 ms, over the moment, and since `begin`."""
+        self._running, self._moment, self._utterance = self._phases
         self._running_evidence = 0.0
-        self._moment = np.zeros(shape, np.complex64)
         self._moment_evidence = 0.0
-        self._utterance = np.zeros(shape, np.complex64)
         self._utterance_evidence = 0.0
         self._smooth_power = np.zeros(bins, np.float32)
         self._late_power = np.zeros(bins, np.float32)
         self._minimum = np.full((2, bins), np.inf, np.float32)
-        self._running_keep = float(np.exp(-BLOCK_MS / _SMOOTHING_MS))
-        self._moment_keep = float(np.exp(-BLOCK_MS / _MOMENT_MS))
-        self._late_keep = np.float32(np.exp(-BLOCK_MS / _LATE_MS))
+        self._running_keep = math.exp(-BLOCK_MS / _SMOOTHING_MS)
+        self._moment_keep = math.exp(-BLOCK_MS / _MOMENT_MS)
+        keeps = np.array([self._running_keep, self._moment_keep, 1.0], np.float32)
+        self._keeps: Floats = keeps[:, None, None]
+        self._late_keep = np.float32(math.exp(-BLOCK_MS / _LATE_MS))
         self._blocks = 0
         self._pairs = np.ones((len(self._first), 1), np.float32)
         self._usable = np.ones(microphones, bool)
+        self._all_usable = True
         self._gains = np.ones((microphones, 1), np.float32)  # 0 for those left out
         self._direction: Direction | None = None
 
@@ -170,27 +174,29 @@ class Doa:
         Returns:
             The running direction (renewed every 40 ms); None while there is none.
         """
-        if usable is not None and not np.array_equal(usable, self._usable):
+        if usable is not None and usable.tobytes() != self._usable.tobytes():
             self._leave_out(usable)
-        band = spectra[:, _LOWEST_BIN:_END_BIN] * self._gains
+        band = spectra[:, _LOWEST_BIN:_END_BIN]
+        if not self._all_usable:
+            band = band * self._gains
         weight = self._weight(band)
-        self._running *= self._running_keep
+        self._phases *= self._keeps
         self._running_evidence *= self._running_keep
-        self._moment *= self._moment_keep
         self._moment_evidence *= self._moment_keep
-        self._cross *= _CROSS_KEEP
-        self._cross += band[self._first] * band[self._second].conj()
         if active:
             if weights is not None:
-                weight = weight * weights[_LOWEST_BIN:_END_BIN]
+                weight *= weights[_LOWEST_BIN:_END_BIN]
             weight *= weight
             evidence = float(weight.sum())
-            phases = self._cross * (weight / (np.abs(self._cross) + _TINY) * self._pairs)
-            self._running += phases
-            self._moment += phases
-            self._moment_evidence += evidence
-            self._utterance += phases
+        self._cross *= _CROSS_KEEP
+        if active and evidence > _LEAST_BLOCK_EVIDENCE:
+            self._cross += band[self._first] * band[self._second].conj()
+            share = weight / (np.abs(self._cross) + _TINY)
+            if not self._all_usable:
+                share *= self._pairs
+            self._phases += self._cross * share
             self._running_evidence += evidence
+            self._moment_evidence += evidence
             self._utterance_evidence += evidence
         self._blocks += 1
         if self._blocks % _MAP_EVERY_BLOCKS == 0:
@@ -199,6 +205,7 @@ class Doa:
 
     def _leave_out(self, usable: NDArray[np.bool_]) -> None:
         self._usable = usable.copy()
+        self._all_usable = bool(usable.all())
         self._gains = usable.astype(np.float32)[:, None]
         self._pairs = (usable[self._first] & usable[self._second]).astype(np.float32)[:, None]
         self._running *= self._pairs
@@ -206,18 +213,20 @@ class Doa:
 
     def _weight(self, band: Spectra) -> Floats:
         """Share of each bin (bins,) that is neither noise nor late reverberation."""
-        power = np.square(band.real).sum(axis=0) + np.square(band.imag).sum(axis=0) + _TINY
+        power = (np.square(band.real) + np.square(band.imag)).sum(axis=0)
+        power += _TINY
         if self._blocks == 0:
             self._smooth_power[:] = power
         self._smooth_power += (1 - _NOISE_KEEP) * (power - self._smooth_power)
         if self._blocks % _NOISE_WINDOW_BLOCKS == 0:
             self._minimum[0] = self._minimum[1]
             self._minimum[1] = np.inf
-        np.minimum(self._minimum[1], self._smooth_power, out=self._minimum[1])
-        noise = _NOISE_OVER_MINIMUM * self._minimum.min(axis=0)
+        before, latest = self._minimum
+        np.minimum(latest, self._smooth_power, out=latest)
         early = np.maximum(1 - _LATE_OVER_MEAN * self._late_power / power, 0)
         self._late_power += (1 - self._late_keep) * (power - self._late_power)
-        weight: Floats = early * np.maximum(1 - noise / power, 0)
+        above = np.maximum(1 - _NOISE_OVER_MINIMUM * np.minimum(before, latest) / power, 0)
+        weight: Floats = early * above
         return weight
 
     def _locate(self, phases: Spectra, evidence: float) -> Direction | None:
