@@ -24,9 +24,13 @@ from numpy.typing import NDArray
 
 from appliance.audio.blocks import BLOCK_MS, BLOCK_SAMPLES, RATE_HZ, Reblocker, Samples
 from appliance.audio.files import SpeechInfo, inspect_speech
+from appliance.capture.far_end import DriftingCount
 from appliance.errors import ApplianceError
 
 MAX_CHANNELS = 16
+AHEAD_SAMPLES = 2 * BLOCK_SAMPLES
+"""The reference is given so much early, for an echo must not come before it: recordings without
+any delay drift too, and some begin a little apart."""
 _ROW_BLOCKS = 1000 // BLOCK_MS
 _SUMMARISED = ("erle_linear_db", "erle_final_db", "delay_ms", "drift_ppm", "direction_deg")
 
@@ -48,8 +52,13 @@ class Chain(Protocol):
         """How much later than its input the output is."""
         ...
 
+    @property
+    def drift_ppm(self) -> float:
+        """How much faster the far-end's clock is taken to run."""
+        ...
+
     def process(self, mic: Samples, far: Samples | None) -> ProcessedBlock:
-        """Take a block of the microphones (channels, 160) and of the far-end (160,)."""
+        """Take a block of the microphones (channels, 160) and as much far-end, more or less."""
         ...
 
     def metrics(self) -> object:
@@ -209,6 +218,31 @@ class _Track:
         return np.where(finite, frames, np.float32(0)).clip(-1, 1)
 
 
+class _Reference:
+    """The far-end, given ahead of the microphones and in step with them; silence follows its end.
+
+    Args:
+        track: one or more channels, to be averaged.
+    """
+
+    def __init__(self, track: _Track) -> None:
+        mono = (block.mean(axis=0) for block in track.blocks())
+        silence = np.zeros(BLOCK_SAMPLES, np.float32)
+        self._blocks: Iterator[Samples] = itertools.chain(mono, itertools.repeat(silence))
+        self._count = DriftingCount()
+        self._early = AHEAD_SAMPLES
+        self._rest = np.zeros(0, np.float32)
+
+    def take(self, drift_ppm: float) -> Samples:
+        """The samples of a block, when the far-end's clock runs so much faster."""
+        count = self._count.next(drift_ppm) + self._early
+        self._early = 0
+        while len(self._rest) < count:
+            self._rest = np.concatenate([self._rest, next(self._blocks)])
+        samples, self._rest = self._rest[:count], self._rest[count:]
+        return samples
+
+
 def _resampler(
     rate_in_hz: int, rate_out_hz: int, channels: int
 ) -> Callable[[Samples, bool], Samples]:
@@ -230,15 +264,11 @@ def _filtered(
     """The output without its latency, as long as `mic`: pieces (n,), and whether it is the last."""
     silence = np.zeros((len(mic.channels), BLOCK_SAMPLES), np.float32)
     drain = -(-chain.latency_samples // BLOCK_SAMPLES)
-    references: Iterator[Samples | None] = itertools.repeat(None)
-    if far is not None:
-        nothing = np.zeros(BLOCK_SAMPLES, np.float32)
-        mono = (block.mean(axis=0) for block in far.blocks())
-        references = itertools.chain(mono, itertools.repeat(nothing))
+    reference = None if far is None else _Reference(far)
     early = chain.latency_samples
     given = 0
     for block in itertools.chain(mic.blocks(), itertools.repeat(silence, drain)):
-        out = meter.process(block, next(references))
+        out = meter.process(block, reference and reference.take(chain.drift_ppm))
         late, early = min(early, BLOCK_SAMPLES), max(0, early - BLOCK_SAMPLES)
         out = out[late : late + mic.samples - given]
         given += len(out)
@@ -255,11 +285,14 @@ class _Meter:
     advance: Callable[[float], None]
     rows: list[dict[str, Any]] = field(default_factory=list)
     _times_ms: list[float] = field(default_factory=list)
+    _ahead: int = 0
+    """Samples of far-end given beyond those of the microphones."""
     _cpu_started_s: float = field(default_factory=time.process_time)
 
     def process(self, mic: Samples, far: Samples | None) -> Samples:
         started_ns = time.perf_counter_ns()
         samples = self.chain.process(mic, far).samples
+        self._ahead += 0 if far is None else len(far) - BLOCK_SAMPLES
         self._times_ms.append((time.perf_counter_ns() - started_ns) / 1e6)
         if len(self._times_ms) % _ROW_BLOCKS == 0:
             self._row()
@@ -268,6 +301,8 @@ class _Meter:
     def _row(self) -> None:
         at_s = len(self._times_ms) * BLOCK_MS / 1000
         figures = msgspec.to_builtins(self.chain.metrics(), enc_hook=_python_number)
+        if figures.get("delay_ms") is not None:  # in the recordings' own time
+            figures["delay_ms"] -= self._ahead * 1000 / RATE_HZ
         self.advance(at_s - (self.rows[-1]["at_s"] if self.rows else 0.0))
         self.rows.append({"at_s": at_s, **figures})
 

@@ -249,7 +249,7 @@ class Evening:
         self.sound = soxr.resample(self.noise(12 * RATE_HZ), 1, 8)
         self.given = 0
         self.ahead: list[float] = []
-        """By how many samples the aligned reference comes before the echo, while something plays."""
+        """By how many samples the reference comes before the echo, while something is played."""
 
     def noise(self, samples: int) -> np.ndarray:
         syllables = self.rng.uniform(0, 0.2, samples // 2000 + 1)

@@ -29,12 +29,17 @@ class FakeChain:
         self.held = np.zeros(latency_samples, np.float32)
         self.seen: list[tuple[np.ndarray, np.ndarray | None]] = []
         self.learnt = np.zeros(3)
+        self.drift_ppm = 0.0
+        self.far = np.zeros(0, np.float32)
+        """Given, but not used yet."""
 
     def process(self, mic: np.ndarray, far: np.ndarray | None) -> Out:
         assert mic.shape == (self.channels, 160)
-        assert far is None or far.shape == (160,)
         self.seen.append((mic, far))
-        held = np.concatenate([self.held, mic[0] - (0 if far is None else far)])
+        self.far = np.concatenate([self.far, np.zeros(160, np.float32) if far is None else far])
+        assert len(self.far) >= 160
+        held = np.concatenate([self.held, mic[0] - self.far[:160]])
+        self.far = self.far[160:]
         self.held = held[160:]
         return Out(held[:160])
 
@@ -293,3 +298,25 @@ def test_files_that_hold_no_sound(tmp_path: Path, content: bytes) -> None:
             ),
             Created(),
         )
+
+
+@pytest.mark.parametrize("drift_ppm", [0.0, 2_000.0, -2_000.0])
+def test_the_reference_is_ahead_and_follows_the_drift(
+    files: Callable[..., Files], drift_ppm: float
+) -> None:
+    created = Created(latency_samples=0)
+
+    def create(channels: int) -> FakeChain:
+        chain = created(channels)
+        chain.drift_ppm = drift_ppm
+        chain.metrics = lambda: {"delay_ms": np.float32(50), "faults": {}}  # type: ignore[method-assign]
+        return chain
+
+    mic, far = noise(32_000), noise(33_000, seed=2)
+    metrics = filter_recording(files(mic, far), create)
+    given = np.concatenate([far for _, far in created.chain.seen if far is not None])
+    assert len(created.chain.seen[0][1]) == pytest.approx(480, abs=1)
+    assert len(given) == pytest.approx(32_000 * (1 + drift_ppm * 1e-6) + 320, abs=1)
+    np.testing.assert_array_equal(given[:32_000], far[: len(given[:32_000]), 0])
+    # the chain counts from what it is given, the metrics from where the recordings begin
+    assert metrics["rows"][-1]["delay_ms"] == pytest.approx(30 - 2 * drift_ppm * 1e-3, abs=0.1)
