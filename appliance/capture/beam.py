@@ -2,11 +2,11 @@
 
 Fixed: superdirective, the least diffuse noise that the array can have towards one direction (Cox,
 Zeskind and Owen, "Robust adaptive beamforming", 1987), its white noise gain bounded.
-Adaptive: the speech-distortion-weighted multichannel Wiener filter in its generalised-eigenvalue
-form (Serizel, Moonen, Van Dijk and Wouters, "Low-rank approximation based multichannel Wiener
-filter algorithms for noise reduction", 2014). Covariances of the user and of everything else are
-learned at moments when one of them dominates. Where there is nothing to suppress it is the
-reference microphone itself.
+Adaptive: the reference microphone where it is quiet, the superdirective beam as far as there is
+noise, and against another talker the speech-distortion-weighted multichannel Wiener filter in its
+generalised-eigenvalue form (Serizel, Moonen, Van Dijk and Wouters, "Low-rank approximation based
+multichannel Wiener filter algorithms for noise reduction", 2014). Its covariances of the user and
+of everything else are learned while nothing is played, at moments when one of them dominates.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ Covariances = NDArray[np.complex64]
 
 _WEIGHTS_KEEP = np.float32(0.9)  # crossfade of about 100 ms
 _LEAST_WHITE_NOISE_GAIN_DB = -10.0
-_DISTORTION_WEIGHT = (2.0, 0.1)  # residual echo is left to its own suppressor
+_DISTORTION_WEIGHT = 2.0
 _LEAST_GAIN = 0.3
 _STRAIGHT = 0.7
-_NOISE_BLOCKS = (400, 150)  # while nothing is played, and while something is
+_NOISE_BLOCKS = 400
 _SPEECH_BLOCKS = 250
 _LOADING = 1e-3
 _GROUPS = 8  # of bins, one of which is solved anew at a time
@@ -43,6 +43,7 @@ _TOLD_SLOPE = 6.0
 _TOLD_MEAN_BLOCKS = 50
 _TOLD_AFTER_BLOCKS = 40
 _TURN_DEG = 25.0
+_STEP_DEG = 10.0
 _PRIOR_DIRECT = 0.4
 
 
@@ -90,23 +91,24 @@ class Beamformer:
     """Weights for each block, fixed or adaptive. Pure.
 
     Args:
-        geometry: may be unknown; then the adaptive beam only learns stationary noise and residual
-            echo, and the fixed one is the reference microphone.
+        geometry: where it is unknown, the beam is the reference microphone.
         channels: microphones.
         mode: "off" is the reference microphone, the first that works.
     """
 
     def __init__(self, geometry: Geometry, channels: int, mode: Mode = "adaptive") -> None:
         self._geometry = geometry
-        self._mode = mode if channels > 1 else "off"
+        self._mode: Mode = mode if geometry.known else "off"
         self._usable = np.ones(channels, bool)
         self._look_deg: float | None = None
-        self._wanted = self._reference_only()
-        self._weights = self._wanted.copy()
+        self._superdirective: dict[int, Spectra] = {}
+        """By look direction in steps of `_STEP_DEG`."""
+        self._wiener = self._reference_only()
+        self._weights = self._wiener.copy()
         self._speech = np.zeros((BINS, channels, channels), np.complex64)
         self._speech_blocks = 0.0
-        self._noise = np.zeros((2, BINS, channels, channels), np.complex64)
-        self._noise_blocks = [0.0, 0.0]
+        self._noise = np.zeros((BINS, channels, channels), np.complex64)
+        self._noise_blocks = 0.0
         self._blocks = 0
         self._whitening = np.zeros((BINS, channels, channels), np.complex64)
         self._ratios = np.ones((BINS, channels), np.float32)
@@ -136,6 +138,7 @@ class Beamformer:
         *,
         look_deg: float | None = None,
         far_end_active: bool = False,
+        noisy: float = 0.0,
         usable: Bools | None = None,
     ) -> Spectra:
         """Learn from a block; give the weights to use on it.
@@ -145,6 +148,7 @@ class Beamformer:
             moment: what the block holds, see `Moments`.
             look_deg: where the user is, if known.
             far_end_active: whether the loudspeaker plays.
+            noisy: how much noise there is to suppress, 0 to 1.
             usable: (microphones,) those that work; None for all.
 
         Returns:
@@ -153,14 +157,24 @@ class Beamformer:
         """
         if usable is not None and not np.array_equal(usable, self._usable):
             self._leave_out(usable)
-        if self._mode != "off":
-            self._turn(look_deg)
-        if self._mode == "adaptive":
-            situation = int(far_end_active)
-            self._learn(spectra, moment, situation)
-            self._solve(situation)
-        self._weights += (1 - _WEIGHTS_KEEP) * (self._wanted - self._weights)
         weights: Spectra = self._weights
+        if self._mode == "off" or look_deg is None:
+            return weights
+        self._turn(look_deg)
+        if self._mode == "fixed":
+            wanted = self._towards_user()
+        else:
+            if not far_end_active:
+                self._learn(spectra, moment)
+            if moment.rival and not far_end_active:
+                self._solve()
+                wanted = self._wiener
+            elif noisy > 0:
+                alone = self._reference_only()
+                wanted = alone + np.float32(noisy) * (self._towards_user() - alone)
+            else:
+                wanted = self._reference_only()
+        self._weights = weights = weights + (1 - _WEIGHTS_KEEP) * (wanted - weights)
         return weights
 
     def _reference_only(self) -> Spectra:
@@ -168,52 +182,48 @@ class Beamformer:
         weights[self.reference] = 1
         return weights
 
-    def _leave_out(self, usable: Bools) -> None:
-        """Forget all about microphones that broke, or come back."""
-        changed = usable != self._usable
-        self._usable = usable.copy()
-        for covariance in (self._speech, self._noise):
-            covariance[..., changed, :] = 0
-            covariance[..., :, changed] = 0
-        if not usable[changed].any() and self._wanted[usable].any():
-            self._wanted[changed] = 0
-            self._weights[changed] = 0
-        if self._mode == "fixed" and self._look_deg is not None and usable.any():
-            self._wanted = superdirective(self._geometry, self._look_deg, usable)
-        else:
-            self._wanted = self._reference_only()
-        self._weights = self._wanted.copy()
+    def _towards_user(self) -> Spectra:
+        """The superdirective beam; computed when the user is heard from a direction first."""
+        step = round((self._look_deg or 0.0) / _STEP_DEG)
+        if step not in self._superdirective:
+            self._superdirective[step] = superdirective(
+                self._geometry, step * _STEP_DEG, self._usable
+            )
+        return self._superdirective[step]
 
-    def _turn(self, look_deg: float | None) -> None:
-        if look_deg is None or not self._geometry.known:
-            return
+    def _leave_out(self, usable: Bools) -> None:
+        """Begin anew when microphones break or come back."""
+        self._usable = usable.copy()
+        self._superdirective.clear()
+        self._look_deg = None
+        self._weights = self._reference_only()
+
+    def _turn(self, look_deg: float) -> None:
         look_deg = self._geometry.fold(look_deg)
         if self._look_deg is not None:
             turned_deg = abs((look_deg - self._look_deg + 180) % 360 - 180)
-            if turned_deg < (_TURN_DEG if self._mode == "adaptive" else 2.0):
+            if turned_deg < _TURN_DEG:
+                if turned_deg > _STEP_DEG / 2:
+                    self._look_deg = look_deg
                 return
         self._look_deg = look_deg
-        if self._mode == "fixed":
-            self._wanted = superdirective(self._geometry, look_deg, self._usable)
-            return
         steering = _towards(self._geometry, look_deg)
         outer = steering[:, :, None] * steering[:, None, :].conj()
         self._straight = outer * (self._usable[:, None] & self._usable)
         # Another user: what was noise until now may be them.
-        self._wanted = self._reference_only()
+        self._wiener = self._reference_only()
         self._speech[:] = 0
-        self._speech_blocks = 0.0
         self._noise[:] = 0
-        self._noise_blocks = [0.0, 0.0]
+        self._speech_blocks = self._noise_blocks = 0.0
 
-    def _learn(self, spectra: Spectra, moment: Moment, situation: int) -> None:
+    def _learn(self, spectra: Spectra, moment: Moment) -> None:
         speech, noise = float(moment.speech), float(moment.noise)
-        if moment.rival and not situation:
+        if moment.rival:
             told = self._tell(spectra, moment)
-            if min(self._speech_blocks, self._noise_blocks[0]) > _TOLD_AFTER_BLOCKS:
+            if min(self._speech_blocks, self._noise_blocks) > _TOLD_AFTER_BLOCKS:
                 if not self._telling:  # what was learned from directions alone soon makes way
                     self._telling = True
-                    self._speech_blocks = self._noise_blocks[0] = _TOLD_AFTER_BLOCKS
+                    self._speech_blocks = self._noise_blocks = _TOLD_AFTER_BLOCKS
                 speech = 1 / (1 + np.exp(_TOLD_SLOPE * (_TOLD_MARGIN - told)))
                 noise = 1 / (1 + np.exp(_TOLD_SLOPE * (_TOLD_MARGIN + told)))
         if max(speech, noise) < 0.05:
@@ -224,11 +234,8 @@ class Beamformer:
             self._speech_blocks = min(self._speech_blocks + speech, _SPEECH_BLOCKS)
             self._speech += np.float32(speech / self._speech_blocks) * (outer - self._speech)
         if noise >= 0.05:
-            self._noise_blocks[situation] = min(
-                self._noise_blocks[situation] + noise, _NOISE_BLOCKS[situation]
-            )
-            share = np.float32(noise / self._noise_blocks[situation])
-            self._noise[situation] += share * (outer - self._noise[situation])
+            self._noise_blocks = min(self._noise_blocks + noise, _NOISE_BLOCKS)
+            self._noise += np.float32(noise / self._noise_blocks) * (outer - self._noise)
 
     def _tell(self, spectra: Spectra, moment: Moment) -> float:
         """Whether the user speaks, by what was learned: about 1 with, -1 without them.
@@ -248,38 +255,32 @@ class Beamformer:
             means[moment.speech] += (self._log_ratio - means[moment.speech]) / _TOLD_MEAN_BLOCKS
         return (2 * self._log_ratio - sum(means)) / max(means[1] - means[0], 0.3)
 
-    def _solve(self, situation: int) -> None:
+    def _solve(self) -> None:
         """Weights of one group of bins from the covariances."""
         self._blocks += 1
         turn, early = divmod(self._blocks, _SOLVE_EVERY_BLOCKS)
-        if early or not self._noise_blocks[situation] or not self._speech_blocks:
+        if early or not self._noise_blocks or not self._speech_blocks:
             return
         bins = slice(turn % _GROUPS, None, _GROUPS)
         speech = self._speech[bins]
-        if self._telling and not situation:
+        if self._telling:
             # Of two talkers that are hard to tell apart, the user is the one straight ahead.
             level = np.trace(speech, axis1=1, axis2=2).real / speech.shape[-1]
             speech = speech + (_STRAIGHT * level)[:, None, None] * self._straight[bins]
         weights, whitening, ratios = wiener(
             speech,
-            self._noise[situation, bins],
+            self._noise[bins],
             self.reference,
-            distortion_weight=_DISTORTION_WEIGHT[situation],
-            subtract=not situation,
         )
-        self._wanted[:, bins] = weights.T
-        if not situation:
-            self._whitening[bins] = whitening
-            self._ratios[bins] = ratios
+        self._wiener[:, bins] = weights.T
+        self._whitening[bins] = whitening
+        self._ratios[bins] = ratios
 
 
 def wiener(
     noisy: Covariances,
     noise: Covariances,
     reference: int,
-    *,
-    distortion_weight: float = 1.0,
-    subtract: bool = True,
 ) -> tuple[Spectra, Covariances, NDArray[np.float32]]:
     """Multichannel Wiener filter from generalised eigenvectors.
 
@@ -287,9 +288,6 @@ def wiener(
         noisy: covariance while the user speaks (bins, microphones, microphones).
         noise: while they do not.
         reference: the microphone as which the user is to be heard.
-        distortion_weight: how much less noise is worth more distortion of the user.
-        subtract: whether `noisy` holds as much noise as `noise`, so that the user is the
-            difference. Otherwise `noisy` is taken for the user, who is then harmed less.
 
     Returns:
         Weights (bins, microphones); the transform (bins, microphones, microphones) that makes the
@@ -302,8 +300,8 @@ def wiener(
     inverse = np.linalg.inv(factor)
     backward = inverse.conj().transpose(0, 2, 1)
     ratios, vectors = np.linalg.eigh(inverse @ noisy @ backward)
-    speech = np.maximum(ratios - subtract, 0)
-    gains = speech / (speech + distortion_weight)
+    speech = np.maximum(ratios - 1, 0)
+    gains = speech / (speech + _DISTORTION_WEIGHT)
     gains *= np.maximum(gains[:, -1:], _LEAST_GAIN) / np.maximum(gains[:, -1:], 1e-3)
     at_reference = (factor @ vectors)[:, reference].conj()
     transform = backward @ vectors

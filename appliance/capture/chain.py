@@ -198,9 +198,12 @@ class FrontEnd:
             echo_spectrum = np.einsum("cf,cf->f", weights, echo_spectra)
             self._gains = self._residual.process(spectrum, echo_spectrum, late_power)
             spectrum = spectrum * self._gains
+        elif not active:
+            self._residual.listen(spectrum)
         near_end = self._residual.near_end if active else 1.0
         clean = self._synthesis.process(spectrum)
-        samples = self._suppress_noise(clean, error[reference_mic])
+        self._gauge.process(_power(error[reference_mic]), _power(clean))
+        samples = self._suppress_noise(clean)
         if self._settings.automatic_gain and "gain" not in self.bypass:
             samples = self._gain.process(samples, hold=active and near_end < 0.5)
         samples = self._guard.process(samples, mic)
@@ -348,23 +351,27 @@ class FrontEnd:
             near_end=near_end,
         )
         weights = self._beam.process(
-            spectra, moment, look_deg=look_deg, far_end_active=active, usable=usable
+            spectra,
+            moment,
+            look_deg=look_deg,
+            far_end_active=active,
+            noisy=self._gauge.need,
+            usable=usable,
         )
         factors: NDArray[np.complex64] = weights.conj()
         return factors
 
-    def _suppress_noise(self, clean: Samples, error: Samples) -> Samples:
+    def _suppress_noise(self, clean: Samples) -> Samples:
         """Less noise, as far as the room needs it, or the same delay without."""
         if self._suppressor is None:
             return clean
-        need = self._gauge.process(_power(error), _power(clean))
         joined = np.concatenate([self._delayed, clean])
         self._delayed = joined[BLOCK_SAMPLES:]
         dry = joined[:BLOCK_SAMPLES]
         if "noise" in self.bypass:
             return dry
         quiet = self._suppressor.process(clean)
-        mixed: Samples = dry + np.float32(need) * (quiet - dry)
+        mixed: Samples = dry + np.float32(self._gauge.need) * (quiet - dry)
         return mixed
 
     def _note(self, mic: Samples, far: Samples, out: Samples) -> None:

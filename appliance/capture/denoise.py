@@ -65,10 +65,11 @@ class NoiseGauge:
         self._lowest: deque[float] = deque([np.inf], maxlen=8)
         self._blocks = 0
         self._speech = 0.0
-        self.need = 1.0
+        self.need = 0.0
+        """0 to 1."""
 
-    def process(self, heard: float, clean: float) -> float:
-        """Take the power of a block before and after echo suppression; give the need."""
+    def process(self, heard: float, clean: float) -> None:
+        """Take the power of a block before and after echo suppression."""
         self._smooth += 0.2 * (heard - self._smooth)
         self._speech = max(clean, self._speech * 0.9977)
         self._lowest[-1] = min(self._lowest[-1], self._smooth)
@@ -78,7 +79,6 @@ class NoiseGauge:
             snr_db = 10 * np.log10((self._speech + 1e-12) / (noise + 1e-12))
             self.need = float(np.clip((_QUIET_ROOM_DB - snr_db) / _TRANSITION_DB, 0, 1))
             self._lowest.append(np.inf)
-        return self.need
 
 
 def create_suppressor(

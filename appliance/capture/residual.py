@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +16,12 @@ _TINY = np.float32(1e-12)
 _NEPER_PER_DB = np.float32(np.log(10) / 10)
 _SILENCE = 1e-8
 """Power per bin below which there is no echo."""
+_USUAL_STEP = 0.005
+_PAUSE, _PAUSE_BLOCKS = 0.003, 10
+"""Share of its usual power below which the echo pauses, and how long until the room has too: what
+is heard from then on is noise."""
 _FLOOR_STEP = np.float32(0.15)
-_FLOOR_BLOCKS = 150
-_FLOOR_BIAS = np.float32(1.5)
-"""The minimum lies so much below the mean."""
+_FLOOR_BLOCKS, _SETTLED_BLOCKS = 150, 20
 _MARGIN = 1e-3
 """Bins in which the echo is weaker than this share of its mean say nothing about its residue."""
 
@@ -72,6 +75,8 @@ class ResidualSuppressor:
         self._settings = settings
         self._leakage_db = np.full(BINS, settings.leakage_db, np.float32)
         self._echo = np.zeros(BINS, np.float32)
+        self._usual = 0.0
+        self._paused = 0
         self._noise = _NoiseFloor()
         self._near = np.zeros(BINS, np.float32)
         self.near_end = 1.0
@@ -88,15 +93,17 @@ class ResidualSuppressor:
         settings = self._settings
         error_power, echo_power = _power(error), _power(echo)
         self._echo = source = np.maximum(echo_power, self._echo * np.float32(settings.decay))
-        noise = self._noise.process(error_power)
         audible = float(source.sum() + late_power.sum()) / BINS
+        self._paused = self._paused + 1 if audible <= _PAUSE * self._usual else 0
+        noise = self._noise.process(error_power, learn=self._paused >= _PAUSE_BLOCKS)
         if audible < _SILENCE:
             self.near_end = 1.0
             return np.ones(BINS, np.float32)
+        self._usual += _USUAL_STEP * (audible - self._usual)
         residue = self._residue(source) + late_power
         expected = float(residue.sum() + noise.sum())
-        self._believe(10 * np.log10(float(error_power.sum()) / expected + 1e-9))
-        self._follow(error_power, residue, late_power + noise, source > _MARGIN * audible)
+        self._believe(10 * math.log10(float(error_power.sum()) / expected + 1e-9))
+        self._follow(error_power, source, late_power + noise, source > _MARGIN * audible)
         caution = 1 + (settings.oversuppression - 1) * (1 - self.near_end)
         residue = (self._residue(source) + late_power) * np.float32(caution)
         ratio = error_power / (residue + _TINY)
@@ -105,9 +112,17 @@ class ResidualSuppressor:
         floor_db = (
             settings.far_floor_db + (settings.near_floor_db - settings.far_floor_db) * self.near_end
         )
-        gain: Floats = np.maximum(prior / (1 + prior), np.float32(10 ** (floor_db / 20)))
+        # Never below the noise: a suppressor that comes after needs it to be stationary.
+        floor = np.sqrt(np.minimum(noise / (error_power + _TINY), np.float32(1)))
+        floor = np.maximum(floor, np.float32(10 ** (floor_db / 20)))
+        gain: Floats = np.maximum(prior / (1 + prior), floor)
         self._near = np.minimum(gain * gain * ratio, np.float32(1e6))
         return gain
+
+    def listen(self, error: Spectra) -> None:
+        """Take a spectrum (161,) while nothing is played: learn the noise."""
+        self.near_end = 1.0
+        self._noise.process(_power(error), learn=True)
 
     def state(self) -> dict[str, NDArray[np.float32]]:
         """The leakage."""
@@ -132,10 +147,14 @@ class ResidualSuppressor:
         self.near_end = max(now, hold * self.near_end + (1 - hold) * now)
 
     def _follow(
-        self, error: Floats, residue: Floats, noise: Floats, audible: NDArray[np.bool_]
+        self, error: Floats, source: Floats, noise: Floats, audible: NDArray[np.bool_]
     ) -> None:
-        """Take a step towards where the error is explained, as far as it is residual echo."""
+        """Take a step towards where the error is explained, as far as it is residual echo.
+
+        Each bin by itself: against the smoothed leakage neighbours would drift apart.
+        """
         settings = self._settings
+        residue = source * np.exp(self._leakage_db * _NEPER_PER_DB)
         expected = residue + noise + _TINY
         deviation_db = 10 * np.log10((error + _TINY) / expected)
         rise = settings.rise_db * (1 - self.near_end) * np.minimum(deviation_db / 6, 1)
@@ -145,26 +164,35 @@ class ResidualSuppressor:
 
 
 class _NoiseFloor:
-    """Stationary noise per bin: minimum statistics (Martin 2001), without bias tracking."""
+    """Stationary noise per bin: minimum statistics (Martin 2001), on the low side."""
 
     def __init__(self) -> None:
+        self._known = False
         self._smooth = np.zeros(BINS, np.float32)
         self._minimum = np.full((2, BINS), np.inf, np.float32)
         self._blocks = 0
 
-    def process(self, power: Floats) -> Floats:
-        """Take the power (161,) of a block; give that of the noise in it."""
-        if not self._blocks:
-            self._smooth = power
-        self._smooth = self._smooth + _FLOOR_STEP * (power - self._smooth)
-        if self._blocks % _FLOOR_BLOCKS == 0:
-            self._minimum[1] = self._minimum[0]
-            self._minimum[0] = np.inf
-        self._blocks += 1
-        np.minimum(self._minimum[0], self._smooth, out=self._minimum[0])
-        if self._blocks < _FLOOR_BLOCKS:
+    def process(self, power: Floats, *, learn: bool) -> Floats:
+        """Take the power (161,) of a block, and whether all of it is noise or near-end.
+
+        Returns:
+            The power (161,) of the noise; 0 as long as it is not known.
+        """
+        if learn:
+            self._smooth = self._smooth + _FLOOR_STEP * (power - self._smooth)
+            self._blocks += 1
+            np.minimum(self._minimum[0], self._smooth, out=self._minimum[0])
+            if self._blocks == _FLOOR_BLOCKS:
+                self._blocks = 0
+                self._minimum[1] = self._minimum[0]
+                self._minimum[0] = np.inf
+            elif self._blocks < _SETTLED_BLOCKS and not self._known:
+                self._minimum[0] = self._smooth
+            else:
+                self._known = True
+        if not self._known:
             return np.zeros(BINS, np.float32)
-        floor: Floats = _FLOOR_BIAS * np.minimum(self._minimum[0], self._minimum[1])
+        floor: Floats = np.minimum(self._minimum[0], self._minimum[1])
         return floor
 
 

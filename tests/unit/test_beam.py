@@ -98,18 +98,20 @@ def test_fixed_turns_smoothly() -> None:
     assert beam.name == "fixed 180"
 
 
+_USER, _OTHER = _SPEECH._replace(rival=True), _NOISE._replace(rival=True)
+
+
 def _learnt(array: Geometry, user: Samples, other: Samples, beam: Beamformer) -> Spectra:
     for spectra in _spectra(_hiss(other)):
-        beam.process(spectra, _NOISE, look_deg=20.0)
+        beam.process(spectra, _OTHER, look_deg=20.0)
     for spectra in _spectra(_hiss(user + other)):
-        weights = beam.process(spectra, _SPEECH, look_deg=20.0)
+        weights = beam.process(spectra, _USER, look_deg=20.0)
     return weights
 
 
-@pytest.mark.parametrize("array", [_ARRAY, line(4, 0.05), unknown()], ids=lambda a: a.name)
+@pytest.mark.parametrize("array", [_ARRAY, line(4, 0.05)], ids=lambda a: a.name)
 def test_adaptive_removes_another_source_and_keeps_the_user(array: Geometry) -> None:
-    waves = array if array.known else _ARRAY
-    user, other = _plane_wave(20, 1.5, 2, waves), _plane_wave(110, 1.5, 3, waves)
+    user, other = _plane_wave(20, 1.5, 2, array), _plane_wave(110, 1.5, 3, array)
     weights = _learnt(array, user, other, Beamformer(array, 4))
     assert _level(weights, _spectra(other)) < -15
     assert _level(weights, _spectra(user)) == pytest.approx(0, abs=0.5)
@@ -120,17 +122,35 @@ def test_adaptive_removes_another_source_and_keeps_the_user(array: Geometry) -> 
     )
 
 
-def test_what_is_learned_while_playing_is_kept_apart() -> None:
+def test_an_array_that_is_not_known_is_its_first_microphone() -> None:
+    beam = Beamformer(unknown(), 4)
+    for spectra in _spectra(_hiss(_plane_wave(20, 0.1, 2))):
+        weights = beam.process(spectra, _NOISE, look_deg=20.0, noisy=1.0)
+    np.testing.assert_array_equal(weights[0], 1)
+    assert not weights[1:].any()
+
+
+def test_in_noise_it_is_the_superdirective_beam_as_far_as_there_is_noise() -> None:
+    beam = Beamformer(_ARRAY, 4)
+    block = _spectra(_plane_wave(20, 0.01, 2))[0]
+    for noisy in (1.0, 0.5):
+        for _ in range(150):
+            weights = beam.process(block, _NEITHER, look_deg=20.0, noisy=noisy)
+        alone = np.eye(4)[:, :1]
+        wanted = alone + noisy * (superdirective(_ARRAY, 20.0) - alone)
+        np.testing.assert_allclose(weights, wanted, atol=1e-3)
+
+
+def test_nothing_is_learned_while_the_loudspeaker_plays() -> None:
     beam = Beamformer(_ARRAY, 4)
     user, echo = _plane_wave(20, 1.5, 2), _plane_wave(200, 1.5, 3)
-    for spectra in _spectra(_hiss(echo)):
-        beam.process(spectra, _NOISE, look_deg=20.0, far_end_active=True)
+    for moment, source in ((_OTHER, echo), (_USER, user + echo)):
+        for spectra in _spectra(_hiss(source)):
+            weights = beam.process(spectra, moment, look_deg=20.0, far_end_active=True)
+    np.testing.assert_allclose(weights[0], 1, atol=1e-4)
     for spectra in _spectra(_hiss(user)):
-        quiet = beam.process(spectra, _SPEECH, look_deg=20.0).copy()
-    np.testing.assert_allclose(quiet[0], 1, atol=1e-4)
-    for spectra in _spectra(_hiss(user + echo)):
-        playing = beam.process(spectra, _NEITHER, look_deg=20.0, far_end_active=True)
-    assert _level(playing, _spectra(echo)) < -15
+        weights = beam.process(spectra, _USER, look_deg=20.0)
+    np.testing.assert_allclose(weights[0], 1, atol=1e-4)
 
 
 def test_a_dead_microphone_is_left_out_at_once_and_the_reference_moves_on() -> None:
@@ -144,7 +164,7 @@ def test_a_dead_microphone_is_left_out_at_once_and_the_reference_moves_on() -> N
     first = beam.process(blocks[0], _SPEECH, look_deg=20.0, usable=use)
     assert beam.reference == 1
     assert not first[0].any()
-    for moment, source in ((_NOISE, other), (_SPEECH, user + other)):
+    for moment, source in ((_OTHER, other), (_USER, user + other)):
         source[0] = broken[0]
         for spectra in _spectra(_hiss(source)):
             weights = beam.process(spectra, moment, look_deg=20.0, usable=use)
