@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.audio.blocks import BLOCK_SAMPLES, Samples
+from appliance.audio.blocks import BLOCK_MS, BLOCK_SAMPLES, Samples
 from appliance.capture.aec import EchoCanceller, EchoCancellerSettings
 from appliance.capture.agc import AutomaticGain
 from appliance.capture.alignment import Aligned, ReferenceAligner
@@ -38,6 +38,7 @@ STAGES = ("alignment", "echo", "beam", "residual", "noise", "gain")
 _DC_CUTOFF_HZ = 0.5
 """Only offset goes: already a corner of 10 Hz turns the phase of low voices audibly for a metric
 (10 to 25 dB SDR); rumble is left to the noise suppressor."""
+_FAR_SILENCE = 1e-7
 _FAR_OFF_SAMPLES = 160
 """What was learnt with the reference so far off is worth nothing."""
 _KEEP_BLOCKS = 200
@@ -59,9 +60,8 @@ class FrontEndBlock(NamedTuple):
     far_end_active: bool
     """Whether the loudspeaker plays, or its echo still lasts."""
     near_end: float
-    """Belief that the user speaks over the loudspeaker, 0 to 1; 1 while nothing is played."""
-    residual_echo_dbfs: float
-    """Level of echo that may be left in the samples; -120 without."""
+    """Belief that the user speaks over the loudspeaker, 0 to 1; 1 while nothing is played, 0 in the
+    first second that is ever played, when the echo is not known yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +140,7 @@ class FrontEnd:
         self._kept: tuple[State, State] = ({}, {})
         """The echo path of some seconds ago."""
         self._since_kept = 0
+        self._quiet_blocks = settings.echo_tail_ms // BLOCK_MS + 1
         self._analysis = Analysis(channels)
         self._echo_analysis = Analysis(channels)
         self._doa = Doa(self.geometry) if self.geometry.known else None
@@ -200,7 +201,7 @@ class FrontEnd:
             spectrum = spectrum * self._gains
         elif not active:
             self._residual.listen(spectrum)
-        near_end = self._residual.near_end if active else 1.0
+        near_end = self._near_end(active)
         clean = self._synthesis.process(spectrum)
         self._gauge.process(_power(error[reference_mic]), _power(clean))
         samples = self._suppress_noise(clean)
@@ -213,7 +214,7 @@ class FrontEnd:
             self._sums.echo += [_power(signal) for signal in single]
         self._sums.active |= active
         self._sums.times_ms.append((time.perf_counter_ns() - started_ns) / 1e6)
-        return FrontEndBlock(samples, self._direction_deg, active, near_end, -120.0)
+        return FrontEndBlock(samples, self._direction_deg, active, near_end)
 
     @property
     def drift_ppm(self) -> float:
@@ -327,13 +328,23 @@ class FrontEnd:
         if isinstance(canceller, EchoCanceller):
             return *canceller.process(mic, reference), canceller.active
         error = canceller.process(mic, reference)
-        return error, mic - error, _NO_POWER, True
+        self._quiet_blocks = 0 if _power(reference) > _FAR_SILENCE else self._quiet_blocks + 1
+        active = self._quiet_blocks <= self._settings.echo_tail_ms // BLOCK_MS
+        return error, mic - error, _NO_POWER, active
+
+    def _near_end(self, active: bool) -> float:
+        """See `FrontEndBlock.near_end`."""
+        if not active:
+            return 1.0
+        if isinstance(self._canceller, EchoCanceller) and not self._canceller.settled:
+            return 0.0
+        return self._residual.near_end
 
     def _steer(
         self, spectra: Spectra, active: bool, usable: NDArray[np.bool_]
     ) -> NDArray[np.complex64]:
         """Find the direction; give the factors (channels, 161) that make one channel of all."""
-        near_end = self._residual.near_end if active else 1.0
+        near_end = self._near_end(active)
         look_deg = self._settings.look_direction_deg
         if self._doa is not None:
             found = self._doa.process(spectra, self._gains if active else None, usable=usable)

@@ -83,7 +83,8 @@ class WarmStart:
     def _write(self, state: State) -> None:
         try:
             temporary = self.path.with_suffix(".tmp.npz")
-            np.savez(temporary, **state)
+            arrays: dict[str, Any] = dict(state)
+            np.savez(temporary, **arrays)
             temporary.replace(self.path)
         except OSError as error:
             logger.warning("%s cannot be written: %s", self.path, error.strerror or error)
