@@ -45,8 +45,8 @@ class FractionalReader:
 
     The interpolation filter of a position comes from a table of fractions (polyphase). Inside a
     block the fraction changes linearly by up to a twelfth of a sample: the filters of the block's
-    first, middle and last sample are taken, and every sample lies on the parabola through the
-    three.
+    first, middle and last sample are taken, and every sample lies on the parabola, or the line,
+    through the three.
     """
 
     HALF = 24
@@ -55,6 +55,8 @@ class FractionalReader:
     _FRACTIONS = 512
     """Rows of the table per sample; between them it is interpolated, with 100 dB."""
     _REACH = 0.6
+    _STRAIGHT = 0.01
+    """With so little change of the fraction (60 ppm) the parabola is a line, with 80 dB."""
 
     def __init__(self) -> None:
         steps = round(self._REACH * self._FRACTIONS)
@@ -81,11 +83,14 @@ class FractionalReader:
         around = history.window(whole + span + self.HALF + 1, span + 2 * self.HALF + 1)
         centre = self._filter(middle - whole)
         block: Samples = np.correlate(around, centre)
-        if last - first != span:
+        change = last - first - span
+        if change:
             before, after = self._filter(first - whole), self._filter(last - span - whole)
-            bent = np.correlate(around, (before + after) / 2 - centre)
-            bent *= self._along
-            bent += np.correlate(around, (after - before) / 2)
-            bent *= self._along
-            block += bent
+            moving = np.correlate(around, (after - before) * np.float32(0.5))
+            if abs(change) > self._STRAIGHT:
+                bent = np.correlate(around, (before + after) * np.float32(0.5) - centre)
+                bent *= self._along
+                moving += bent
+            moving *= self._along
+            block += moving
         return block

@@ -257,3 +257,16 @@ def test_square_wave_at_full_scale() -> None:
     square = np.sign(np.sin(np.arange(16_000) * 0.05)).astype(np.float32)
     out = np.stack([gain.process(block) for block in square.reshape(-1, 160)])
     assert np.abs(out).max() <= 1.0
+
+
+def test_speech_after_a_long_silence_is_listened_to() -> None:
+    voice = read_speech(QUESTION)[0] * np.float32(0.05)
+    room = noise(1000, 1e-4)[:, 0]
+    spoken = voice[: len(voice) // 160 * 160].reshape(-1, 160) + room[: len(voice) // 160]
+    gain = AutomaticGain()
+    for _ in range(4):
+        for block in [*room[:500], *spoken]:
+            gain.process(block)
+    for block in room[:200]:
+        gain.process(block)
+    assert gain.gain_db > 10.0
