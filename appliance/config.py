@@ -77,11 +77,13 @@ class FrontEndConfig(Section):
     echo_tail_ms: int = Field(default=240, ge=40, le=500)
     """Length of the echo that is modelled: longer for large, hard rooms."""
     beam: Literal["adaptive", "fixed", "off"] = "adaptive"
-    """How the microphones of a known array are combined."""
+    """How the microphones of a known array are combined: ``fixed`` always points at the user,
+    ``adaptive`` only as far as there is noise, and turns away from other talkers."""
     look_direction_deg: float | None = Field(default=None, ge=0, lt=360)
     """Where the user always sits; without it the beam follows whoever speaks."""
     noise_suppressor: Literal["speex", "gtcrn", "off"] = "speex"
-    """``gtcrn`` is a small neural network: quieter, at a third of a core's percent more each."""
+    """``gtcrn``, a small neural network, removes more noise for people who listen, at 6 % of a core
+    and 20 ms more; it is recognised no better."""
     noise_depth_db: int = Field(default=15, ge=0, le=40)
     """By how much noise is lowered at most."""
     automatic_gain: bool = True

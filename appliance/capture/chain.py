@@ -20,7 +20,7 @@ from appliance.capture.aec import EchoCanceller, EchoCancellerSettings
 from appliance.capture.agc import AutomaticGain
 from appliance.capture.alignment import Aligned, ReferenceAligner
 from appliance.capture.beam import Beamformer
-from appliance.capture.channels import ChannelMonitor
+from appliance.capture.channels import ChannelMonitor, OrderMonitor
 from appliance.capture.denoise import NoiseGauge, NoiseSuppressor, create_suppressor
 from appliance.capture.doa import Doa
 from appliance.capture.geometry import array_of
@@ -144,6 +144,7 @@ class FrontEnd:
         self._analysis = Analysis(channels)
         self._echo_analysis = Analysis(channels)
         self._doa = Doa(self.geometry) if self.geometry.known else None
+        self._order = OrderMonitor(self.geometry) if self.geometry.known else None
         self._look = LookDirection(settings.look_direction_deg)
         self._moments = Moments()
         self._beam = Beamformer(self.geometry, channels, settings.beam)
@@ -251,6 +252,9 @@ class FrontEnd:
                 "dc_blocks": faults.dc_blocks,
                 "guarded_blocks": self._guard.guarded_blocks,
                 **{f"microphone_{reason}": n for reason, n in self._monitor.counts.items()},
+                "microphones_in_another_order": int(
+                    self._order is not None and self._order.suspicion is not None
+                ),
                 "relocks": self._aligner.relocks,
                 "divergences": getattr(self._canceller, "divergences", 0),
             },
@@ -346,9 +350,10 @@ class FrontEnd:
         """Find the direction; give the factors (channels, 161) that make one channel of all."""
         near_end = self._near_end(active)
         look_deg = self._settings.look_direction_deg
-        if self._doa is not None:
+        if self._doa is not None and self._order is not None:
             found = self._doa.process(spectra, self._gains if active else None, usable=usable)
             self._direction_deg = None if found is None else found.azimuth_deg
+            self._order.process(self._doa)
             look_deg = self._look.process(found if near_end > _HEARD else None)
         reference_mic = int(usable.argmax())
         if "beam" in self.bypass:

@@ -161,3 +161,28 @@ def test_whatever_the_hardware_delivers_the_output_is_bounded(seed, parts, playe
     voice = np.tile(speech(3.0), (4, 1))
     out, _ = run(front_end, voice)
     assert level_db(out[-RATE:]) > level_db(voice[0, -RATE:]) - 6, "well again within 2 s"
+
+
+def test_swapped_microphones_are_suspected():
+    rng = np.random.default_rng(3)
+    array = FrontEnd(ARRAY, 4).geometry
+    frequency_hz = np.fft.rfftfreq(10 * RATE, 1 / RATE)
+    voice = np.fft.rfft(speech(10.0))
+    steering = array.steering(np.array([25.0]), frequency_hz)[0]
+    heard = np.fft.irfft(voice * steering, 10 * RATE).astype("f4")
+    heard += 1e-4 * rng.standard_normal(heard.shape).astype("f4")
+    for order, suspected in (((0, 1, 2, 3), 0), ((1, 0, 2, 3), 1)):
+        front_end = FrontEnd(ARRAY, 4)
+        run(front_end, heard[list(order)])
+        assert front_end.metrics().faults["microphones_in_another_order"] == suspected
+
+
+def test_an_unplugged_microphone_is_left_out_and_named():
+    mic = noise(1, 2)[None] + noise(2, 8, 0.01).reshape(4, -1)
+    front_end = FrontEnd(PLAIN, 4)
+    run(front_end, mic)
+    assert front_end.metrics().channel_health == ("ok",) * 4
+    mic[0] = 0
+    out, _ = run(front_end, mic)
+    assert front_end.metrics().channel_health[0] != "ok"
+    assert level_db(out[-RATE // 2 :]) > -40, "another microphone stands in"
