@@ -28,9 +28,9 @@ from appliance.capture.far_end import DriftingCount
 from appliance.errors import ApplianceError
 
 MAX_CHANNELS = 16
-AHEAD_SAMPLES = 2 * BLOCK_SAMPLES
-"""The reference is given so much early, for an echo must not come before it: recordings without
-any delay drift too, and some begin a little apart."""
+AHEAD_SAMPLES = 64
+"""The reference is given so much early, for an echo must come after it, and some have no delay.
+More would do no harm to who has found the echo, but to how soon it is cancelled before."""
 _ROW_BLOCKS = 1000 // BLOCK_MS
 _SUMMARISED = ("erle_linear_db", "erle_final_db", "delay_ms", "drift_ppm", "direction_deg")
 
@@ -183,9 +183,10 @@ class _Track:
                 f"{self.info.channels - 1}. Correct --channel-map."
             )
 
-    def blocks(self) -> Iterator[Samples]:
-        """Blocks (channels, 160), the last one padded with silence."""
+    def blocks(self, late: int = 0) -> Iterator[Samples]:
+        """Blocks (channels, 160) after `late` zeros, the last one padded with silence."""
         reblocker = Reblocker()
+        yield from reblocker.push(np.zeros((late, len(self.channels)), np.float32))
         for frames in self._frames():
             self.samples += len(frames)
             yield from (np.ascontiguousarray(block.T) for block in reblocker.push(frames))
@@ -219,7 +220,7 @@ class _Track:
 
 
 class _Reference:
-    """The far-end, given ahead of the microphones and in step with them; silence follows its end.
+    """The far-end, block by block in step with the microphones; silence follows its end.
 
     Args:
         track: one or more channels, to be averaged.
@@ -230,13 +231,11 @@ class _Reference:
         silence = np.zeros(BLOCK_SAMPLES, np.float32)
         self._blocks: Iterator[Samples] = itertools.chain(mono, itertools.repeat(silence))
         self._count = DriftingCount()
-        self._early = AHEAD_SAMPLES
         self._rest = np.zeros(0, np.float32)
 
     def take(self, drift_ppm: float) -> Samples:
         """The samples of a block, when the far-end's clock runs so much faster."""
-        count = self._count.next(drift_ppm) + self._early
-        self._early = 0
+        count = self._count.next(drift_ppm)
         while len(self._rest) < count:
             self._rest = np.concatenate([self._rest, next(self._blocks)])
         samples, self._rest = self._rest[:count], self._rest[count:]
@@ -263,12 +262,13 @@ def _filtered(
 ) -> Iterator[tuple[Samples, bool]]:
     """The output without its latency, as long as `mic`: pieces (n,), and whether it is the last."""
     silence = np.zeros((len(mic.channels), BLOCK_SAMPLES), np.float32)
-    drain = -(-chain.latency_samples // BLOCK_SAMPLES)
     reference = None if far is None else _Reference(far)
-    early = chain.latency_samples
+    meter.ahead = AHEAD_SAMPLES if reference else 0
+    early = chain.latency_samples + meter.ahead
+    drain = -(-early // BLOCK_SAMPLES)
     given = 0
-    for block in itertools.chain(mic.blocks(), itertools.repeat(silence, drain)):
-        out = meter.process(block, reference and reference.take(chain.drift_ppm))
+    for block in itertools.chain(mic.blocks(meter.ahead), itertools.repeat(silence, drain)):
+        out = meter.process(block, reference.take(chain.drift_ppm) if reference else None)
         late, early = min(early, BLOCK_SAMPLES), max(0, early - BLOCK_SAMPLES)
         out = out[late : late + mic.samples - given]
         given += len(out)
@@ -284,15 +284,15 @@ class _Meter:
     chain: Chain
     advance: Callable[[float], None]
     rows: list[dict[str, Any]] = field(default_factory=list)
+    ahead: int = 0
+    """Samples of far-end given before those of the microphones."""
     _times_ms: list[float] = field(default_factory=list)
-    _ahead: int = 0
-    """Samples of far-end given beyond those of the microphones."""
     _cpu_started_s: float = field(default_factory=time.process_time)
 
     def process(self, mic: Samples, far: Samples | None) -> Samples:
         started_ns = time.perf_counter_ns()
         samples = self.chain.process(mic, far).samples
-        self._ahead += 0 if far is None else len(far) - BLOCK_SAMPLES
+        self.ahead += 0 if far is None else len(far) - BLOCK_SAMPLES
         self._times_ms.append((time.perf_counter_ns() - started_ns) / 1e6)
         if len(self._times_ms) % _ROW_BLOCKS == 0:
             self._row()
@@ -302,7 +302,7 @@ class _Meter:
         at_s = len(self._times_ms) * BLOCK_MS / 1000
         figures = msgspec.to_builtins(self.chain.metrics(), enc_hook=_python_number)
         if figures.get("delay_ms") is not None:  # in the recordings' own time
-            figures["delay_ms"] -= self._ahead * 1000 / RATE_HZ
+            figures["delay_ms"] -= self.ahead * 1000 / RATE_HZ
         self.advance(at_s - (self.rows[-1]["at_s"] if self.rows else 0.0))
         self.rows.append({"at_s": at_s, **figures})
 

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appliance.capture.offline import Files, filter_recording
+from appliance.capture.chain import FrontEnd
+from appliance.capture.offline import AHEAD_SAMPLES, Files, filter_recording
+from appliance.config import FrontEndConfig
 from appliance.errors import ApplianceError
 
 
@@ -22,7 +25,7 @@ class Out:
 
 
 class FakeChain:
-    """Gives microphone 0, less the far-end, after its latency."""
+    """Gives microphone 0, less the far-end that is given early, after its latency."""
 
     def __init__(self, channels: int, latency_samples: int = 230) -> None:
         self.channels, self.latency_samples = channels, latency_samples
@@ -30,15 +33,15 @@ class FakeChain:
         self.seen: list[tuple[np.ndarray, np.ndarray | None]] = []
         self.learnt = np.zeros(3)
         self.drift_ppm = 0.0
-        self.far = np.zeros(0, np.float32)
+        self.far = np.zeros(AHEAD_SAMPLES, np.float32)
         """Given, but not used yet."""
 
     def process(self, mic: np.ndarray, far: np.ndarray | None) -> Out:
         assert mic.shape == (self.channels, 160)
         self.seen.append((mic, far))
         self.far = np.concatenate([self.far, np.zeros(160, np.float32) if far is None else far])
-        assert len(self.far) >= 160
-        held = np.concatenate([self.held, mic[0] - self.far[:160]])
+        now = np.pad(self.far[:160], (0, max(0, 160 - len(self.far))))
+        held = np.concatenate([self.held, mic[0] - now])
         self.far = self.far[160:]
         self.held = held[160:]
         return Out(held[:160])
@@ -315,8 +318,29 @@ def test_the_reference_is_ahead_and_follows_the_drift(
     mic, far = noise(32_000), noise(33_000, seed=2)
     metrics = filter_recording(files(mic, far), create)
     given = np.concatenate([far for _, far in created.chain.seen if far is not None])
-    assert len(created.chain.seen[0][1]) == pytest.approx(480, abs=1)
-    assert len(given) == pytest.approx(32_000 * (1 + drift_ppm * 1e-6) + 320, abs=1)
+    heard = np.concatenate([mic for mic, _ in created.chain.seen], axis=1)[0]
+    np.testing.assert_array_equal(heard[AHEAD_SAMPLES:][:32_000], mic[:, 0])
+    assert len(given) == pytest.approx(len(heard) * (1 + drift_ppm * 1e-6), abs=1)
     np.testing.assert_array_equal(given[:32_000], far[: len(given[:32_000]), 0])
     # the chain counts from what it is given, the metrics from where the recordings begin
-    assert metrics["rows"][-1]["delay_ms"] == pytest.approx(30 - 2 * drift_ppm * 1e-3, abs=0.1)
+    assert metrics["rows"][-1]["delay_ms"] == pytest.approx(46 - 2 * drift_ppm * 1e-3, abs=0.1)
+
+
+def test_an_echo_without_delay_that_comes_earlier_and_earlier_is_cancelled(
+    files: Callable[..., Files],
+) -> None:
+    rng = np.random.default_rng(7)
+    length = 14 * 16_000
+    syllables = np.interp(np.arange(length) / 2_000, np.arange(113), rng.uniform(0, 0.2, 113))
+    far = syllables * rng.standard_normal(length)
+    path = 0.3 * rng.standard_normal(1_600) * np.exp(-np.arange(1_600) / 250)
+    path[0] = 1
+    echo = soxr.resample(np.convolve(far, path), 16_000 * (1 + 300e-6), 16_000, "VHQ")[:length]
+    mic = 0.5 * echo + 1e-4 * rng.standard_normal(length)
+    chosen = files(mic[:, None], far[:, None])
+    plain = FrontEndConfig(noise_suppressor="off", automatic_gain=False)
+    metrics = filter_recording(chosen, lambda channels: FrontEnd(plain, channels))
+    left = read(chosen.out)[-4 * 16_000 :]
+    assert np.mean(mic[-4 * 16_000 :] ** 2) > 10**3 * np.mean(left**2)
+    assert metrics["summary"]["drift_ppm"] == pytest.approx(300, abs=2)
+    assert metrics["rows"][-2]["delay_ms"] == pytest.approx(-4.2, abs=0.2)
