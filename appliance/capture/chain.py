@@ -204,7 +204,7 @@ class FrontEnd:
             self._residual.listen(spectrum)
         near_end = self._near_end(active)
         clean = self._synthesis.process(spectrum)
-        self._gauge.process(_power(error[reference_mic]), _power(clean))
+        self._gauge.process(self._residual.noise_power, float(np.vdot(spectrum, spectrum).real))
         samples = self._suppress_noise(clean)
         if self._settings.automatic_gain and "gain" not in self.bypass:
             samples = self._gain.process(samples, hold=active and near_end < 0.5)

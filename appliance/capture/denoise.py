@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Protocol
 
-import numpy as np
-
 from appliance.audio.blocks import Samples
 from appliance.capture.speex import SpeexPreprocessor
 
-_QUIET_ROOM_DB = 35.0
-"""Loudest speech above noise from which on no suppression is needed ..."""
+_FORGETTING = 10 ** (-0.001)
+_QUIET_ROOM_DB = 40.0
+"""Loudest speech above the floor of the noise from which on no suppression is needed ..."""
 _TRANSITION_DB = 10.0
 """... and over how much less it comes in."""
 
@@ -56,29 +55,20 @@ class NoiseGauge:
     """How much noise suppression a stream needs: 0 in a quiet room, 1 where it is noisy.
 
     A suppressor distorts speech a little, always; where there is next to no noise that is all it
-    does (10 dB of signal-to-distortion ratio in the chain's benchmarks). The noise is the lowest
-    level of the last two seconds, the speech the highest, which is forgotten by 1 dB per second.
+    does (10 dB of signal-to-distortion ratio in the chain's benchmarks). The loudest speech counts,
+    forgotten by 1 dB per second.
     """
 
     def __init__(self) -> None:
-        self._smooth = 0.0
-        self._lowest: deque[float] = deque([np.inf], maxlen=8)
-        self._blocks = 0
         self._speech = 0.0
         self.need = 0.0
         """0 to 1."""
 
-    def process(self, heard: float, clean: float) -> None:
-        """Take the power of a block before and after echo suppression."""
-        self._smooth += 0.2 * (heard - self._smooth)
-        self._speech = max(clean, self._speech * 0.9977)
-        self._lowest[-1] = min(self._lowest[-1], self._smooth)
-        self._blocks += 1
-        if self._blocks % 25 == 0:
-            noise = min(self._lowest) * 2.0  # the minimum lies about 3 dB below the mean
-            snr_db = 10 * np.log10((self._speech + 1e-12) / (noise + 1e-12))
-            self.need = float(np.clip((_QUIET_ROOM_DB - snr_db) / _TRANSITION_DB, 0, 1))
-            self._lowest.append(np.inf)
+    def process(self, noise: float, clean: float) -> None:
+        """Take the power of the noise, as far as it is known, and of a block."""
+        self._speech = max(clean, self._speech * _FORGETTING)
+        snr_db = 10 * math.log10((self._speech + 1e-9) / (noise + 1e-9))
+        self.need = min(1.0, max(0.0, (_QUIET_ROOM_DB - snr_db) / _TRANSITION_DB))
 
 
 def create_suppressor(

@@ -21,7 +21,7 @@ _PAUSE, _PAUSE_BLOCKS = 0.003, 10
 """Share of its usual power below which the echo pauses, and how long until the room has too: what
 is heard from then on is noise."""
 _FLOOR_STEP = np.float32(0.15)
-_FLOOR_BLOCKS, _SETTLED_BLOCKS = 150, 20
+_FLOOR_BLOCKS, _SETTLED_BLOCKS = 300, 20
 _MARGIN = 1e-3
 """Bins in which the echo is weaker than this share of its mean say nothing about its residue."""
 
@@ -81,6 +81,8 @@ class ResidualSuppressor:
         self._near = np.zeros(BINS, np.float32)
         self.near_end = 1.0
         """Belief that the near-end speaks, 0 to 1; 1 without far-end."""
+        self.noise_power = 0.0
+        """Of the stationary noise, summed over bins; 0 as long as it is not known."""
 
     def process(self, error: Spectra, echo: Spectra, late_power: Floats) -> Floats:
         """Give the gain (161,) for the error.
@@ -96,6 +98,7 @@ class ResidualSuppressor:
         audible = float(source.sum() + late_power.sum()) / BINS
         self._paused = self._paused + 1 if audible <= _PAUSE * self._usual else 0
         noise = self._noise.process(error_power, learn=self._paused >= _PAUSE_BLOCKS)
+        self.noise_power = float(noise.sum())
         if audible < _SILENCE:
             self.near_end = 1.0
             return np.ones(BINS, np.float32)
@@ -122,7 +125,7 @@ class ResidualSuppressor:
     def listen(self, error: Spectra) -> None:
         """Take a spectrum (161,) while nothing is played: learn the noise."""
         self.near_end = 1.0
-        self._noise.process(_power(error), learn=True)
+        self.noise_power = float(self._noise.process(_power(error), learn=True).sum())
 
     def state(self) -> dict[str, NDArray[np.float32]]:
         """The leakage."""
