@@ -99,6 +99,7 @@ class EchoCanceller:
         self._spectra = np.zeros((rows, _BINS), np.complex64)
         self._frames = np.zeros((_BRANCHES, _FFT), np.float32)
         self._padded = np.zeros((channels, _FFT), np.float32)
+        self._products = np.zeros((channels, rows, _BINS), np.complex64)
         self._quiet_blocks = rows
         self.divergences = 0
         """Times that the filter was thrown away because it added echo."""
@@ -108,6 +109,8 @@ class EchoCanceller:
         """Forget the path."""
         shape = (self._channels, len(self._envelope), _BINS)
         self._filter = np.zeros(shape, np.complex64)
+        self._filter_power = np.zeros(shape[1:], np.float32)
+        """Summed over the microphones; as of when a partition was last constrained."""
         self._variance = np.zeros(shape[1:], np.float32)
         self._noise = np.full(_BINS, 1e-6, np.float32)
         self._active_blocks = 0
@@ -142,7 +145,7 @@ class EchoCanceller:
         self._push(far)
         if not self._scale and not self._calibrate(mic, far_power):
             return Cancelled(mic, np.zeros_like(mic), self._tail.silence())
-        echo_spectra = np.einsum("cpk,pk->ck", self._filter, self._spectra)
+        echo_spectra = np.multiply(self._filter, self._spectra, out=self._products).sum(axis=1)
         echo: Samples = scipy.fft.irfft(echo_spectra, axis=-1)[:, BLOCK_SAMPLES:]
         error = mic - echo
         if self._quiet_blocks == 0:
@@ -167,6 +170,7 @@ class EchoCanceller:
             moved = scipy.fft.irfft(turned, axis=-1)[:, : rows * BLOCK_SAMPLES]
             blocks = moved.reshape(self._channels, rows, BLOCK_SAMPLES).astype(np.float32)
             self._filter[:, first : first + rows] = scipy.fft.rfft(blocks, _FFT, axis=-1)
+        self._filter_power = _power(self._filter).sum(axis=0)
 
     def state(self) -> State:
         """The path as far as it is known; nothing before it is."""
@@ -188,6 +192,7 @@ class EchoCanceller:
             return
         self.reset()
         self._filter = path.astype(np.complex64)
+        self._filter_power = _power(self._filter).sum(axis=0)
         self._variance = variance.astype(np.float32)
         self._scale = np.float32(state["scale"])
         self._active_blocks = int(state["active_blocks"])
@@ -200,7 +205,7 @@ class EchoCanceller:
         if self._scale:
             level = far * self._scale
             frames[1, BLOCK_SAMPLES:] = (level - np.clip(level, -1, 1)) / self._scale
-            frames[2, BLOCK_SAMPLES:] = 0.2 * level**3 / self._scale
+            frames[2, BLOCK_SAMPLES:] = 0.2 * level * level * level / self._scale
         newest = scipy.fft.rfft(frames, axis=-1)
         spectra[1:] = spectra[:-1]
         spectra[[first for first, _ in self._branches]] = newest
@@ -240,14 +245,14 @@ class EchoCanceller:
         unknown = uncertainty.sum(axis=0)
         self._noise += 0.05 * (error_power - self._noise)
         total = unknown + np.maximum(self._noise, 0.25 * error_power) + np.float32(1e-9)
-        gain = self._variance * np.conj(self._spectra) / total
-        self._filter += gain * error_spectra[:, None]
+        gain = (self._variance / total) * np.conj(self._spectra)
+        self._filter += np.multiply(gain, error_spectra[:, None], out=self._products)
         self._constrain()
         changed = self._coherence.update(error_spectra[0], echo_spectra[0])
         new = max(np.exp(-self._active_blocks / settings.learning_blocks), changed)
         walk = np.float32(settings.tracking + (settings.learning - settings.tracking) * new)
         self._variance *= (1 - walk) * (1 - uncertainty / total)
-        self._variance += (walk / self._channels) * _power(self._filter).sum(axis=0)
+        self._variance += (walk / self._channels) * self._filter_power
 
     def _constrain(self) -> None:
         """Keep the taps of some partitions within their 10 ms: all have their turn."""
@@ -255,7 +260,8 @@ class EchoCanceller:
         rows = self._filter[:, first::_TURNS]
         taps = scipy.fft.irfft(rows, axis=-1)
         taps[..., BLOCK_SAMPLES:] = 0.0
-        self._filter[:, first::_TURNS] = scipy.fft.rfft(taps, axis=-1)
+        rows = self._filter[:, first::_TURNS] = scipy.fft.rfft(taps, axis=-1)
+        self._filter_power[first::_TURNS] = _power(rows).sum(axis=0)
 
     def _watch(self, mic: Samples, error: Samples) -> None:
         """Throw the filter away when over 0.3 s it adds more than it takes away."""

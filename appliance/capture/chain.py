@@ -194,10 +194,10 @@ class FrontEnd:
         error, echo, late_power, active = self._cancel(mic, reference)
         spectra = self._analysis.process(error)
         weights = self._steer(spectra, active, usable)
-        spectrum = np.einsum("cf,cf->f", weights, spectra)
+        spectrum = (weights * spectra).sum(axis=0)
         if echo is not None and active and "residual" not in self.bypass:
             echo_spectra = self._echo_analysis.process(echo)
-            echo_spectrum = np.einsum("cf,cf->f", weights, echo_spectra)
+            echo_spectrum = (weights * echo_spectra).sum(axis=0)
             self._gains = self._residual.process(spectrum, echo_spectrum, late_power)
             spectrum = spectrum * self._gains
         elif not active:
@@ -356,7 +356,7 @@ class FrontEnd:
             self._order.process(self._doa)
             look_deg = self._look.process(found if near_end > _HEARD else None)
         reference_mic = int(usable.argmax())
-        if "beam" in self.bypass:
+        if "beam" in self.bypass or self._channels == 1:
             alone: NDArray[np.complex64] = self._microphones[reference_mic]
             return alone
         moment = self._moments.process(
