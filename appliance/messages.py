@@ -46,8 +46,6 @@ class BlocksReady(Message, frozen=True, kw_only=True, omit_defaults=True):
     """Mic ring: where the sound of the newest blocks came from, when that is known."""
     far_end_active: bool = False
     """Mic ring: whether the loudspeaker was playing meanwhile, or its echo still lasted."""
-    near_end: float = 1.0
-    """Mic ring: belief that the newest blocks hold the user's voice beside the echo, 0 to 1."""
 
 
 # --- process life ------------------------------------------------------------------------------

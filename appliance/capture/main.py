@@ -170,8 +170,6 @@ class _Capture:
         self._gap_reason = "capture was restarted"
         self._direction_deg: float | None = None
         self._far_end_active = False
-        self._near_end: list[float] = []
-        """The belief of each block that was not announced yet."""
         self._last_read_ns = 0
         self._power = 0.0
         self._blocks = 0
@@ -262,13 +260,12 @@ class _Capture:
                 self._report_gap(captured_ns - self._heard_until_ns - BLOCK_NS)
             self._gap_reason = ""
         block = self._injector.replace(processed.samples)
-        self._writer.write(block, captured_ns)
+        self._writer.write(block, captured_ns, near_end=float(processed.near_end))
         report = self._injector.note(self._writer.epoch, self._writer.sequence)
         if report:
             self._bus.reply(*report)
         self._direction_deg = _plain(processed.direction_deg)
         self._far_end_active = processed.far_end_active
-        self._near_end.append(float(processed.near_end))
         self._heard_until_ns = captured_ns
         self._blocks += 1
         self._power += float(np.dot(block, block)) / len(block)
@@ -285,10 +282,8 @@ class _Capture:
                 sequence=self._writer.sequence,
                 direction_deg=self._direction_deg,
                 far_end_active=self._far_end_active,
-                near_end=sum(self._near_end) / len(self._near_end),
             )
         )
-        self._near_end.clear()
 
     def _report_front_end(self) -> None:
         metrics = self._front_end.metrics()

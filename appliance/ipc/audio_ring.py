@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 from appliance.ipc import segment
 from appliance.messages import BlocksReady, Span
 
-_MAGIC = b"VARING02"
+_MAGIC = b"VARING03"
 # magic, epoch, slots, payload bytes, rate, channels
 _RING_HEADER = struct.Struct("<8sQIIII")
 _RING_HEADER_BYTES = 64
-# epoch, sequence, captured_ns, stream id, position; then the crc over these and the payload
-_SLOT_HEADER = struct.Struct("<QQqQQ")
+# epoch, sequence, captured_ns, stream id, position, near-end; the crc over these and the payload
+_SLOT_HEADER = struct.Struct("<QQqQQf")
 _CRC = struct.Struct("<I")
-_SLOT_HEADER_BYTES = 48  # header, crc, 4 bytes of padding: the payload stays 8-byte aligned
+_SLOT_HEADER_BYTES = 48  # header and crc: the payload stays 8-byte aligned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +83,8 @@ class Block(msgspec.Struct, frozen=True, eq=False, gc=False):
     position: int = 0
     """Index of its first sample in its device stream, at the ring's rate, where the writer gives
     one: blocks that were left out are counted, and a stream that was interrupted begins anew."""
+    near_end: float = 1.0
+    """Mic ring: belief that it holds more than what is left of an echo, 0 to 1."""
 
 
 class RingWriter:
@@ -121,6 +123,7 @@ class RingWriter:
         captured_ns: int,
         stream_id: int = 0,
         position: int = 0,
+        near_end: float = 1.0,
     ) -> BlocksReady:
         """Put one block into the next slot; publish what this returns.
 
@@ -129,12 +132,13 @@ class RingWriter:
             captured_ns: when its first sample was captured (or will be played).
             stream_id: which stream it belongs to.
             position: index of its first sample in its device stream, see `Block`.
+            near_end: belief that it holds the user's voice, see `Block`.
         """
         payload = np.ascontiguousarray(samples, dtype=np.float32).data.cast("B")
         if payload.nbytes != self._payload_bytes:
             raise ValueError(f"a block has {self._payload_bytes} bytes, not {payload.nbytes}")
         sequence = self.sequence + 1
-        header = _SLOT_HEADER.pack(self.epoch, sequence, captured_ns, stream_id, position)
+        header = _SLOT_HEADER.pack(self.epoch, sequence, captured_ns, stream_id, position, near_end)
         at = _RING_HEADER_BYTES + (sequence % self.format.slots) * self._slot_bytes
         buffer = self._buffer
         start = at + _SLOT_HEADER_BYTES
@@ -191,7 +195,7 @@ class _Life:
         """The block if the slot still (or already) holds it whole, else None."""
         at = _RING_HEADER_BYTES + (sequence % self.format.slots) * self._slot_bytes
         slot = bytes(self.buffer[at : at + _SLOT_HEADER_BYTES + self._payload_bytes])
-        epoch, found, captured_ns, stream_id, position = _SLOT_HEADER.unpack_from(slot, 0)
+        epoch, found, captured_ns, stream_id, position, near_end = _SLOT_HEADER.unpack_from(slot)
         payload = memoryview(slot)[_SLOT_HEADER_BYTES:]
         if (
             found != sequence
@@ -201,7 +205,7 @@ class _Life:
         ):
             return None
         samples = np.frombuffer(payload, dtype=np.float32).reshape(self.format.shape)
-        return Block(epoch, sequence, captured_ns, stream_id, samples, position)
+        return Block(epoch, sequence, captured_ns, stream_id, samples, position, near_end)
 
     def last_whole(self) -> Block | None:
         """The newest whole block, announced or not. For dead writers: nothing moves any more."""

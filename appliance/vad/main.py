@@ -46,9 +46,7 @@ def main(config: Config, bus: Bus) -> None:
             continue
         if reader.announced(message, rewind_blocks=REWIND_BLOCKS):
             logger.info("mic ring of epoch %d attached", message.epoch)
-        blocks = reader.read()
-        near_end = message.near_end if message.far_end_active else 1.0
-        for event in stream.step(blocks, direction_deg=message.direction_deg, near_end=near_end):
+        for event in stream.step(reader.read(), direction_deg=message.direction_deg):
             bus.publish(event)
         bus.counters = {"lost_blocks": reader.lost_blocks}
     reader.close()

@@ -70,7 +70,6 @@ class SpeechStream:
         """Level by block count of the stream."""
         self._directions_deg: dict[int, float] = {}
         """Direction by block count of the stream, where it is known."""
-        self._near_end = 1.0
         self._belief = 0.0
         """Integral of the near-end belief over the samples of the frame so far."""
         self._frame = np.zeros(FRAME_SAMPLES, np.float32)
@@ -82,29 +81,25 @@ class SpeechStream:
         blocks: Sequence[Block],
         *,
         direction_deg: float | None = None,
-        near_end: float = 1.0,
     ) -> list[Message]:
         """Take new blocks, in order; blocks that are missing between them count as silence.
 
         Args:
             blocks: as the ring's reader gives them.
             direction_deg: where the newest of them came from, as announced.
-            near_end: belief that the newest of them hold more than what is left of an echo, 0 to 1.
         """
         messages: list[Message] = []
         first_announced = len(blocks) - ANNOUNCED_BLOCKS
         for index, block in enumerate(blocks):
             number = self._place(block)
-            if index >= first_announced:
-                if direction_deg is not None:
-                    self._directions_deg[number] = direction_deg
-                self._near_end = near_end
+            if index >= first_announced and direction_deg is not None:
+                self._directions_deg[number] = direction_deg
             self._captured_ns[number] = block.captured_ns
             self._levels_db[number] = detection.frame_level_db(block.samples)
             self._captured_ns.pop(number - self.KEPT_BLOCKS, None)
             self._levels_db.pop(number - self.KEPT_BLOCKS, None)
             self._directions_deg.pop(number - self.KEPT_BLOCKS, None)
-            self._take(number * BLOCK_SAMPLES, block.samples, messages)
+            self._take(number * BLOCK_SAMPLES, block, messages)
         return messages
 
     def _place(self, block: Block) -> int:
@@ -120,9 +115,8 @@ class SpeechStream:
         life.last_sequence = block.sequence
         return life.last_block
 
-    def _take(
-        self, position: int, samples: np.typing.NDArray[np.float32], out: list[Message]
-    ) -> None:
+    def _take(self, position: int, block: Block, out: list[Message]) -> None:
+        samples = block.samples
         if self._filled and position != self._frame_begin + self._filled:
             self._filled = 0  # what a loss cut off cannot be judged
         taken = 0
@@ -133,7 +127,7 @@ class SpeechStream:
             n = min(FRAME_SAMPLES - self._filled, len(samples) - taken)
             self._frame[self._filled : self._filled + n] = samples[taken : taken + n]
             self._filled += n
-            self._belief += n * self._near_end
+            self._belief += n * block.near_end
             taken += n
             if self._filled == FRAME_SAMPLES:
                 self._filled = 0

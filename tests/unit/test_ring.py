@@ -53,12 +53,12 @@ def test_blocks_come_back_as_they_were(place, channels):
     writer, reader = RingWriter(place.shm_prefix, fmt), RingReader(place.shm_prefix, "mic")
     block = np.random.default_rng(1).standard_normal(fmt.shape).astype(np.float32)
     assert reader.announced(
-        writer.write(block, captured_ns=-5, stream_id=2**64 - 1, position=2**63 + 1)
+        writer.write(block, -5, stream_id=2**64 - 1, position=2**63 + 1, near_end=0.25)
     )
     (read,) = reader.read()
     np.testing.assert_array_equal(read.samples, block)
     assert (read.epoch, read.sequence, read.captured_ns) == (writer.epoch, 0, -5)
-    assert (read.stream_id, read.position) == (2**64 - 1, 2**63 + 1)
+    assert (read.stream_id, read.position, read.near_end) == (2**64 - 1, 2**63 + 1, 0.25)
     assert reader.format == fmt
     reader.close()
     writer.close()
@@ -232,7 +232,7 @@ def test_late_words_of_an_old_life_change_nothing(place, reader):
     new.close()
 
 
-@pytest.mark.parametrize("content", [b"", b"x" * 10, b"VARING02" + bytes(56), b"\xff" * 4096])
+@pytest.mark.parametrize("content", [b"", b"x" * 10, b"VARING03" + bytes(56), b"\xff" * 4096])
 def test_a_segment_that_is_no_ring_is_never_read(place, reader, content):
     path = segment.SHM_DIR / segment.segment_name(place.shm_prefix, "mic", 5)
     path.write_bytes(content)

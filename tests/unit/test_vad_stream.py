@@ -41,6 +41,13 @@ def blocks(
     return result
 
 
+def believed(whole: list[Block], near_end: float) -> list[Block]:
+    """The same blocks with this belief in the user's voice."""
+    return [
+        Block(b.epoch, b.sequence, b.captured_ns, 0, b.samples, near_end=near_end) for b in whole
+    ]
+
+
 def stream() -> SpeechStream:
     return SpeechStream("local", SpeechDetector(), LoudIsSpeech())
 
@@ -164,7 +171,14 @@ def test_quiet_blocks_do_not_count() -> None:
 @pytest.mark.parametrize(("near_end", "heard"), [(1.0, True), (0.8, True), (0.2, False)])
 def test_what_is_left_of_an_echo_is_not_speech(near_end: float, heard: bool) -> None:
     it, messages = stream(), []
-    whole = blocks([(1_000, 2_000)], 3_500)
+    whole = believed(blocks([(1_000, 2_000)], 3_500), near_end)
     for first in range(0, len(whole), 2):
-        messages += it.step(whole[first : first + 2], near_end=near_end)
+        messages += it.step(whole[first : first + 2])
     assert bool(only(SpeechStarted, messages)) is heard
+
+
+def test_a_successor_that_replays_an_answer_takes_it_for_the_echo_that_it_was() -> None:
+    whole = blocks([(1_000, 2_000), (4_000, 5_000)], 6_500)
+    echo_then_user = believed(whole[:300], 0.1) + whole[300:]
+    (started,) = only(SpeechStarted, stream().step(echo_then_user))
+    assert started.speech_start_ns == pytest.approx(T0 + 3_700 * MS, abs=40 * MS)
