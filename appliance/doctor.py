@@ -15,6 +15,7 @@ from typing import Literal
 import psutil
 
 from appliance.audio.devices import find_device, list_devices, open_portaudio
+from appliance.capture.geometry import array_of, input_channels
 from appliance.config import Config
 from appliance.errors import ApplianceError
 from appliance.ipc.audio_ring import MIC_RING, SPEAKER_RING
@@ -57,6 +58,9 @@ def examine(config: Config) -> Iterator[Finding]:
 
 
 def _devices(config: Config) -> Iterator[Finding]:
+    array, wanted = array_of(config.front_end), input_channels(config)
+    used = ", ".join(map(str, array.check(wanted)))
+    yield Finding("array", "ok", f"{array.name}: channel(s) {used} of {wanted}, counted from 0")
     if wants_loopback(config):
         missing = [p for p in ("pulseaudio", "pactl") if shutil.which(p) is None]
         if missing:
@@ -79,14 +83,21 @@ def _devices(config: Config) -> Iterator[Finding]:
     try:
         devices = list_devices(portaudio)
         yield Finding("devices", "ok", f"{len(devices)} found")
+        fix = (
+            ""
+            if wanted == 1
+            else "plug in the array, or choose the [front_end] array that you have"
+        )
         for direction, selector, channels in (
-            ("input", config.audio.input_device, config.audio.input_channels),
+            ("input", config.audio.input_device, wanted),
             ("output", config.audio.output_device, 1),
         ):
             try:
                 device = find_device(portaudio, selector, direction, channels)  # type: ignore[arg-type]
             except ApplianceError as error:
-                yield Finding(f"{direction} device", "error", str(error))
+                yield Finding(
+                    f"{direction} device", "error", str(error), fix if direction == "input" else ""
+                )
             else:
                 yield Finding(
                     f"{direction} device",

@@ -228,7 +228,8 @@ def _nothing_fits(
     wanted = f"No audio {direction} device {selector!r} with {channels} channel(s)"
     if not listed:
         return f"{wanted}: there is no {direction} device at all. Plug one in or use the loopback."
-    return f"{wanted}. Set one of these in the configuration: {'; '.join(listed)}."
+    fewer = ", or an array of fewer channels" if channels > 1 and direction == "input" else ""
+    return f"{wanted}. Set one of these in the configuration{fewer}: {'; '.join(listed)}."
 
 
 def find_device(

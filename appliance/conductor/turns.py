@@ -4,8 +4,8 @@ One owner of the floor. It alone asks asr, llm and tts for work, so it alone kno
 owed to the user when one of them dies: the request is made again as soon as the successor is
 there, with a short spoken apology when the user would otherwise hear silence.
 
-The microphone counts as closed while the appliance speaks and until playback has drained (no echo
-canceller stands in front of the vad yet). The history holds only what was really played.
+Speech is ignored while the appliance speaks and until playback has drained, although the vad hears
+it: answers cannot be interrupted yet. The history holds only what was really played.
 """
 
 from __future__ import annotations

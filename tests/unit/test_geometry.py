@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.capture.geometry import PRESETS, circle, explicit, line, named, unknown
+from appliance.capture.geometry import (
+    PRESETS,
+    array_of,
+    circle,
+    explicit,
+    input_channels,
+    line,
+    named,
+    unknown,
+)
+from appliance.config import Config
 from appliance.errors import ApplianceError
 
 
@@ -32,6 +42,29 @@ def test_the_usb_array_needs_its_six_channels() -> None:
     assert array.check(6) == (1, 2, 3, 4)
     with pytest.raises(ApplianceError, match="needs 5 input channels, there are 1"):
         array.check(1)
+
+
+@pytest.mark.parametrize(
+    ("front_end", "configured", "opened"),
+    [
+        ({}, 0, 1),
+        ({}, 2, 2),
+        ({"array": "respeaker-usb-4mic"}, 0, 6),
+        ({"array": "respeaker-linear-4mic"}, 0, 8),
+        ({"array": "respeaker-2mic"}, 0, 2),
+        ({"array": "circle:4:0.032"}, 0, 4),
+        ({"array": "circle:4:0.032"}, 6, 6),
+        ({"microphones_m": [[0, 0, 0], [0.05, 0, 0], [0, 0.05, 0]]}, 0, 3),
+    ],
+)
+def test_as_many_channels_are_opened_as_the_array_needs(
+    front_end: dict[str, object], configured: int, opened: int
+) -> None:
+    config = Config.model_validate(
+        {"audio": {"input_channels": configured}, "front_end": front_end}
+    )
+    assert input_channels(config) == opened
+    assert len(array_of(config.front_end).check(opened)) <= opened
 
 
 def test_unknown_takes_whatever_the_device_has() -> None:
