@@ -11,7 +11,7 @@ from appliance.audio.blocks import Samples
 from appliance.capture.speex import SpeexPreprocessor
 
 _FORGETTING = 10 ** (-0.001)
-_QUIET_ROOM_DB = 40.0
+_QUIET_ROOM_DB = 46.0
 """Loudest speech above the floor of the noise from which on no suppression is needed ..."""
 _TRANSITION_DB = 10.0
 """... and over how much less it comes in."""

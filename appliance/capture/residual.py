@@ -38,13 +38,13 @@ class ResidualSettings:
     """Step down for each 2 dB of deviation (three steps at most)."""
     decay: float = 0.7
     """Share of the echo's power that is still to come in the next block."""
-    oversuppression: float = 5.0
+    oversuppression: float = 3.0
     """By how much the residual echo is taken for stronger while only the far-end speaks."""
     prior_smoothing: float = 0.9
     """Of the decision-directed near-end estimate."""
     far_floor_db: float = -30.0
     """Lowest gain while only the far-end speaks."""
-    near_floor_db: float = -15.0
+    near_floor_db: float = -9.0
     """Lowest gain while the near-end speaks."""
     hold: float = 0.9
     """How much of the belief that the near-end speaks is left after a block."""
