@@ -44,6 +44,7 @@ _TOLD_MEAN_BLOCKS = 50
 _TOLD_AFTER_BLOCKS = 40
 _TURN_DEG = 25.0
 _STEP_DEG = 10.0
+_RIVAL_BLOCKS = 500
 _PRIOR_DIRECT = 0.4
 
 
@@ -110,6 +111,8 @@ class Beamformer:
         self._noise = np.zeros((BINS, channels, channels), np.complex64)
         self._noise_blocks = 0.0
         self._blocks = 0
+        self._rival_blocks = 0
+        """For so many blocks more another talker is expected to go on."""
         self._whitening = np.zeros((BINS, channels, channels), np.complex64)
         self._ratios = np.ones((BINS, channels), np.float32)
         self._log_ratio = 0.0
@@ -166,7 +169,8 @@ class Beamformer:
         else:
             if not far_end_active:
                 self._learn(spectra, moment)
-            if moment.rival and not far_end_active:
+            self._rival_blocks = _RIVAL_BLOCKS if moment.rival else max(0, self._rival_blocks - 1)
+            if self._rival_blocks and not far_end_active:
                 self._solve()
                 wanted = self._wiener
             elif noisy > 0:
