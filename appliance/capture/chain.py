@@ -277,6 +277,10 @@ class FrontEnd:
             own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
             if own:
                 part.restore(own)
+        if isinstance(self._canceller, EchoCanceller):
+            # until the reference is where it was, the path would be learnt for the wrong place
+            path = self._canceller.state()
+            self._kept, self._since_kept = (path, path), 0
 
     def _stateful(self) -> list[tuple[str, Any]]:
         parts: list[tuple[str, Any]] = [
