@@ -190,12 +190,15 @@ class EchoCanceller:
             return
         if variance.shape != self._variance.shape or not np.isfinite(path).all():
             return
+        scale, active_blocks = float(state["scale"]), int(state["active_blocks"])
+        if not (np.isfinite(variance).all() and np.isfinite(scale) and scale > 0):
+            return
         self.reset()
         self._filter = path.astype(np.complex64)
         self._filter_power = _power(self._filter).sum(axis=0)
         self._variance = variance.astype(np.float32)
-        self._scale = np.float32(state["scale"])
-        self._active_blocks = int(state["active_blocks"])
+        self._scale = np.float32(scale)
+        self._active_blocks = active_blocks
 
     def _push(self, far: Samples) -> None:
         """Put the newest far-end spectra before the others of their branch."""

@@ -6,6 +6,7 @@ direction, form a beam, suppress residual echo, suppress noise, set the level, g
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ from appliance.capture.spectral import BINS, LATENCY_SAMPLES, Analysis, Spectra,
 from appliance.capture.speex import SpeexEchoCanceller
 from appliance.config import FrontEndConfig
 from appliance.errors import ApplianceError
+
+logger = logging.getLogger(__name__)
 
 STAGES = ("alignment", "echo", "beam", "residual", "noise", "gain")
 """What can be bypassed."""
@@ -165,6 +168,7 @@ class FrontEnd:
         self._gain = AutomaticGain(max_gain_db=settings.max_gain_db)
         self._guard = OutputGuard(settings.max_gain_db)
         self._sums = _Sums()
+        self._clipped_before = 0
         self._direction_deg: float | None = None
         self._noise_delay = 0 if self._suppressor is None else self._suppressor.latency_samples
         self._delayed = np.zeros(self._noise_delay, np.float32)
@@ -228,6 +232,8 @@ class FrontEnd:
         blocks = max(1, len(sums.times_ms))
         power = np.mean(sums.mic, axis=0) if sums.mic else np.zeros(self._channels)
         faults = self._sanitizer.faults
+        clipped = faults.clipped_samples - self._clipped_before
+        self._clipped_before = faults.clipped_samples
         times_ms = sums.times_ms or [0.0]
         measured = sums.echo[0] > 0
         return FrontEndMetrics(
@@ -239,7 +245,7 @@ class FrontEnd:
             locked=self._aligner.locked,
             near_end_dbfs=_decibels(sums.out / blocks, 1.0),
             far_end_dbfs=_decibels(sums.far / blocks, 1.0),
-            clipped_share=faults.clipped_samples / (blocks * BLOCK_SAMPLES * self._channels),
+            clipped_share=clipped / (blocks * BLOCK_SAMPLES * self._channels),
             direction_deg=self._direction_deg,
             beam="" if "beam" in self.bypass else self._beam.name,
             gain_db=self._gain.gain_db,
@@ -275,8 +281,11 @@ class FrontEnd:
         for stage, part in self._stateful():
             prefix = f"{stage}."
             own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-            if own:
-                part.restore(own)
+            try:
+                if own:
+                    part.restore(own)
+            except (KeyError, TypeError, ValueError) as error:
+                logger.warning("what was kept of %s is of no use: %r", stage, error)
         if isinstance(self._canceller, EchoCanceller):
             # until the reference is where it was, the path would be learnt for the wrong place
             path = self._canceller.state()

@@ -186,3 +186,25 @@ def test_an_unplugged_microphone_is_left_out_and_named():
     out, _ = run(front_end, mic)
     assert front_end.metrics().channel_health[0] != "ok"
     assert level_db(out[-RATE // 2 :]) > -40, "another microphone stands in"
+
+
+def test_a_damaged_state_is_left_out():
+    far = noise(1, 6)
+    mic = echo_of(far)
+    first = FrontEnd(PLAIN, 4)
+    run(first, mic, far)
+    for name in ("echo.scale", "echo.variance", "gain.gain_db"):
+        missing = {key: value for key, value in first.state().items() if key != name}
+        damaged = {**first.state(), name: np.full_like(first.state()[name], np.nan)}
+        for state in (missing, damaged, {**first.state(), name: np.array(["x"])}):
+            other = FrontEnd(PLAIN, 4)
+            other.restore(state)
+            assert np.isfinite(run(other, mic[:, :1600], far[:1600])[0]).all()
+
+
+def test_clipping_is_the_share_of_the_last_second():
+    front_end = FrontEnd(PLAIN, 1)
+    run(front_end, np.ones((1, RATE), np.float32))
+    assert front_end.metrics().clipped_share == 1.0
+    run(front_end, noise(1, 1.0)[None])
+    assert front_end.metrics().clipped_share == 0.0
