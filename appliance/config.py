@@ -106,7 +106,14 @@ class VadConfig(Section):
     pause_ms: int = Field(default=100, ge=64, le=2000)
     """Silence after which transcription starts, in case the turn is over."""
     fallback_ms: int = Field(default=800, ge=200, le=5000)
-    """Silence that ends a turn."""
+    """Silence that ends a turn, however unfinished it sounds."""
+    end_of_turn: Literal["smart-turn", "off"] = "smart-turn"
+    """Judges by the sound of the last words whether a pause is the end; ``off``: silence alone."""
+    wake_word: str = ""
+    """What the appliance is called by, such as ``okay_nabu`` or ``hey_jarvis``; empty: it needs no
+    call and listens always (``conductor.attention``)."""
+    wake_threshold: float = Field(default=0.0, ge=0, lt=1)
+    """Probability from which the wake word counts; 0: the model's own."""
     max_segment_s: float = Field(default=28.0, ge=16.0, le=30.0)
     """Longer speech is cut at a quiet place and transcribed in pieces; no word is lost."""
 
@@ -133,6 +140,11 @@ class AsrConfig(Section):
     """Two-letter code of the language spoken."""
     context: Literal["cut", "full"] = "cut"
     """``cut`` encodes only as much as was said (fast, guarded), ``full`` always 30 s."""
+    partials: bool = True
+    """Words while the user still speaks."""
+    vocabulary: dict[str, float] = {}
+    """Names and words that are often said here, each with a boost from 0 (a hint) to 10 (whatever
+    sounds like it is it); 3 is usual."""
     threads: int = Field(default=2, ge=1, le=64)
     """Processor threads of one transcription."""
 
@@ -161,6 +173,10 @@ class TtsConfig(Section):
     """A voice as ``appliance models list`` names it."""
     threads: int = Field(default=1, ge=1, le=64)
     """Processor threads of one synthesis."""
+    duck_db: float = Field(default=-18.0, ge=-60.0, le=0.0)
+    """Level of an answer while someone seems to speak over it, until that is clear."""
+    ahead_s: float = Field(default=6.0, ge=1.0, le=60.0)
+    """So much audio is synthesised ahead of what is played."""
 
 
 class ConductorConfig(Section):
@@ -176,6 +192,21 @@ class ConductorConfig(Section):
     """Earlier turns the answer may refer to; kept in memory only."""
     think_ahead: bool = True
     """Begin the answer in a pause that may be the end of the turn; thrown away if it is not."""
+    end_of_turn_ms: int = Field(default=200, ge=100, le=2000)
+    """Silence after which a turn that sounds finished is over."""
+    end_of_turn_probability: float = Field(default=0.5, gt=0, lt=1)
+    """From which on it sounds finished."""
+    barge_in: bool = True
+    """An answer can be interrupted by speaking."""
+    attention: Literal["open", "wake-word"] = "open"
+    """``open``: whatever is said is meant for the appliance; ``wake-word``: only what follows
+    ``vad.wake_word``, or comes within ``follow_up_ms`` of an answer."""
+    follow_up_ms: int = Field(default=8_000, ge=0, le=60_000)
+    """After an answer one may go on for so long without the wake word."""
+    acknowledge: bool = False
+    """Say a word ("Let me see.") when the answer will be slow."""
+    optimise: bool = True
+    """Use smaller models and shorter contexts while answers are too slow."""
 
 
 class AdminConfig(Section):

@@ -15,7 +15,7 @@ import msgspec
 
 from appliance.processes import HEARTBEAT_INTERVAL_MS, PROCESSES, RING_WRITERS
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 LOCAL_SESSION = "local"
 
 
@@ -116,6 +116,60 @@ class SpeechEnded(SpeechEvent, frozen=True, kw_only=True):
     more_follows: bool = False
 
 
+class SpeechContinued(SpeechEvent, frozen=True, kw_only=True):
+    """Speech goes on; some times a second, so that its words can be had while it lasts."""
+
+    topic: ClassVar[str] = "speech.continued"
+
+
+class EndOfTurn(Message, frozen=True, kw_only=True):
+    """What the sound of the speech before a pause says about whether its speaker has finished."""
+
+    topic: ClassVar[str] = "speech.end_of_turn"
+    session_id: str
+    utterance_id: str
+    speech_end_ns: int
+    """The pause that was judged, as in its `SpeechPaused`."""
+    probability: float
+    """That the turn is complete."""
+    decided_ns: int
+
+
+class NearEnd(Message, frozen=True, kw_only=True):
+    """Perhaps someone begins to speak, or it was nothing: the reflex's signal, long before
+    `SpeechStarted` is certain. Sent on every change."""
+
+    topic: ClassVar[str] = "speech.near_end"
+    session_id: str
+    active: bool
+    onset_ns: int
+    """When the first frame that sounds like speech was captured."""
+    far_end_active: bool
+    """Whether the loudspeaker played meanwhile."""
+
+
+class WakeWord(Message, frozen=True, kw_only=True):
+    """The appliance was called by its name."""
+
+    topic: ClassVar[str] = "speech.wake_word"
+    session_id: str
+    name: str
+    end_ns: int
+    """When the word ended."""
+    probability: float
+
+
+class MuteState(Message, frozen=True, kw_only=True):
+    """Whether the microphones are muted; sent on change and once a second."""
+
+    topic: ClassVar[str] = "capture.mute"
+    session_id: str
+    hardware: bool
+    """By a switch: no software can undo that."""
+    software: bool
+    """By request, kept across restarts."""
+
+
 class AudioGap(Message, frozen=True, kw_only=True):
     """Audio that nobody will ever hear, and how much: a restart or a lost device."""
 
@@ -181,6 +235,8 @@ class Transcribe(Message, frozen=True, kw_only=True):
     session_id: str
     request_id: str
     spans: tuple[Span, ...]
+    utterance_id: str = ""
+    """The speech it is, so that what was heard of it already need not be heard again."""
 
 
 class Transcript(Message, frozen=True, kw_only=True):
@@ -196,6 +252,33 @@ class Transcript(Message, frozen=True, kw_only=True):
     finished_ns: int
     engine: str
     error: str = ""
+    avg_logprob: float = 0.0
+    """How sure the decoder was, per token."""
+    corrections: tuple[tuple[str, str], ...] = ()
+    """What was heard and what the vocabulary made of it."""
+
+
+class PartialTranscript(Message, frozen=True, kw_only=True):
+    """The words so far, while speech goes on."""
+
+    topic: ClassVar[str] = "asr.partial"
+    session_id: str
+    utterance_id: str
+    stable: str
+    """Words that further audio will not change."""
+    tail: str
+    """Words that may still change."""
+    heard_ms: float
+    """Audio behind it, from the start of the utterance's first span."""
+    finished_ns: int
+
+
+class DialogueWords(Message, frozen=True, kw_only=True):
+    """What was just said by the appliance: names and words that the next question may repeat."""
+
+    topic: ClassVar[str] = "conductor.dialogue"
+    session_id: str
+    text: str
 
 
 class ChatMessage(msgspec.Struct, frozen=True, array_like=True):
@@ -251,6 +334,36 @@ class Speak(Message, frozen=True, kw_only=True):
     index: int
     text: str
     last: bool
+    hold: bool = False
+    """Synthesise, but play nothing of this utterance before its `Release`."""
+
+
+class Release(Message, frozen=True, kw_only=True):
+    """What was held back of an utterance is wanted: play it."""
+
+    topic: ClassVar[str] = "conductor.release"
+    session_id: str
+    utterance_id: str
+
+
+class Restore(Message, frozen=True, kw_only=True):
+    """The near-end sound over an utterance was no interruption: back to its full level."""
+
+    topic: ClassVar[str] = "conductor.restore"
+    session_id: str
+    utterance_id: str
+
+
+class PlaybackDucked(Message, frozen=True, kw_only=True):
+    """The reflex: playback was lowered because someone seems to speak."""
+
+    topic: ClassVar[str] = "tts.ducked"
+    session_id: str
+    utterance_id: str
+    onset_ns: int
+    """Of the near-end sound."""
+    audible_ns: int
+    """When the lowered level is reached in the air."""
 
 
 class Cancel(Message, frozen=True, kw_only=True):
@@ -314,6 +427,37 @@ class Floor(Message, frozen=True, kw_only=True):
     since_ns: int
 
 
+class ServiceLevel(Message, frozen=True, kw_only=True):
+    """What asr and llm shall use from now on, and why; also tells the panel."""
+
+    topic: ClassVar[str] = "conductor.level"
+    level: int
+    """0 is what is configured; each step up costs less."""
+    asr_model: str
+    llm_model: str
+    history_turns: int
+    first_clause_words: int
+    reason: str
+    since_ns: int
+
+
+OverlapKind = Literal["interruption", "backchannel", "noise", "echo"]
+
+
+class Overlap(msgspec.Struct, frozen=True):
+    """Someone made a sound while the appliance spoke."""
+
+    onset_ns: int
+    end_ns: int
+    kind: OverlapKind
+    reason: str
+    """What decided it, for a person."""
+    ducked_ns: int = 0
+    """When the loudspeaker was lower; 0 when it was not."""
+    silent_ns: int = 0
+    """When the loudspeaker fell silent; 0 when it did not."""
+
+
 class TurnRecord(Message, frozen=True, kw_only=True):
     """One line of the latency ledger, sent when the turn is over. The parts sum to the whole."""
 
@@ -332,6 +476,10 @@ class TurnRecord(Message, frozen=True, kw_only=True):
     """Consecutive intervals, in order, from the end of speech to the first audible sample."""
     marks: tuple[str, ...] = ()
     """Why this turn is not a plain one: ``asr_restarted``, ``apology``, ``text``."""
+    overlaps: tuple[Overlap, ...] = ()
+    """Who spoke over the answer."""
+    end_of_turn_probability: float | None = None
+    """What the sound of the last word said about the turn's end."""
 
 
 # --- requests of the command line and the panel (ROUTER/DEALER, not published) -------------------
@@ -383,7 +531,22 @@ class SetFrontEndBypass(Message, frozen=True, kw_only=True, tag=True):
     stages: tuple[str, ...]
 
 
-Request = AskText | SayText | Accepted | Refused | InjectAudio | InjectProgress | SetFrontEndBypass
+class SetMute(Message, frozen=True, kw_only=True, tag=True):
+    """To capture: mute the microphones or not; kept across restarts."""
+
+    muted: bool
+
+
+Request = (
+    AskText
+    | SayText
+    | Accepted
+    | Refused
+    | InjectAudio
+    | InjectProgress
+    | SetFrontEndBypass
+    | SetMute
+)
 
 
 # --- the table ---------------------------------------------------------------------------------
@@ -445,10 +608,22 @@ TOPICS: dict[str, TopicSpec] = {
             publisher="capture",
             rate_hz=1.0,
         ),
-        *_event("vad", SpeechStarted, SpeechPaused, SpeechResumed, SpeechEnded),
-        *_event("asr", Transcript),
+        TopicSpec(topic=MuteState.topic, message=MuteState, publisher="capture", rate_hz=1.0),
+        *_event(
+            "vad",
+            SpeechStarted,
+            SpeechContinued,
+            SpeechPaused,
+            SpeechResumed,
+            SpeechEnded,
+            EndOfTurn,
+            NearEnd,
+            WakeWord,
+        ),
+        *_event("asr", Transcript, PartialTranscript),
         *_event("llm", ReplyChunk),
-        *_event("tts", PlaybackStarted, PiecePlayed, PlaybackEnded),
-        *_event("conductor", Transcribe, Prepare, Generate, Speak, Cancel, Floor, TurnRecord),
+        *_event("tts", PlaybackStarted, PlaybackDucked, PiecePlayed, PlaybackEnded),
+        *_event("conductor", Transcribe, Prepare, Generate, Speak, Release, Restore, Cancel),
+        *_event("conductor", Floor, DialogueWords, ServiceLevel, TurnRecord),
     ]
 }
