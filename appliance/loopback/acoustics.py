@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -200,19 +201,26 @@ def shoebox(
     echo_db: float | None = None,
     noise_dbfs: float | None = None,
     distance_m: float = 2.0,
+    bearing_deg: float = math.degrees(math.atan2(0.6, 0.8)),
 ) -> Acoustics:
     """A simulated living room of 5 × 4 × 2.7 m (image method).
 
     The microphones lie on a circle of 32 mm radius, the loudspeaker 15 cm beside them, the person
-    `distance_m` away. The near-end response is scaled to unit energy, so that speech keeps its
-    level; the echo's energy is `echo_db` relative to that.
+    `distance_m` away at `bearing_deg`, counterclockwise from the room's length. The near-end
+    response is scaled to unit energy, so that speech keeps its level; the echo's energy is
+    `echo_db` relative to that.
 
     Raises:
         ApplianceError: pyroomacoustics is not installed (it comes with the development tools).
     """
     centre = (2.0, 1.5, 0.9)
     room = Room((5.0, 4.0, 2.7), rt60_s, circle(channels, centre=centre), rate_hz)
-    person = (centre[0] + 0.8 * distance_m, centre[1] + 0.6 * distance_m, centre[2] + 0.3)
+    bearing = math.radians(bearing_deg)
+    person = (
+        centre[0] + distance_m * math.cos(bearing),
+        centre[1] + distance_m * math.sin(bearing),
+        centre[2] + 0.3,
+    )
     loudspeaker = (centre[0] - 0.15, centre[1], centre[2])
 
     def scaled(source: Point, energy_db: float) -> Samples:

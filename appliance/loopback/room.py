@@ -55,6 +55,8 @@ class RoomEvent:
     """near_end: end of the speech in it, to 10 ms."""
     intact: bool = True
     """near_end: what was recorded at the microphone is bit for bit what the room wrote."""
+    recording_start_ns: int = 0
+    """When the loudspeaker's recording begins, as well as it was known by then."""
 
 
 class VirtualRoom:
@@ -67,6 +69,7 @@ class VirtualRoom:
         seed: of the noise.
         loudspeaker: what is wrong with the loudspeaker.
         noise: shape (n, channels) at the room's rate, repeated, in place of the acoustics' noise.
+        record: keep what the loudspeaker plays, for `played` (12 MB a minute on the disk).
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class VirtualRoom:
         *,
         loudspeaker: Loudspeaker | None = None,
         noise: Samples | None = None,
+        record: bool = False,
     ) -> None:
         self._environment = {**os.environ, **environment}
         self._acoustics = acoustics
@@ -84,6 +88,7 @@ class VirtualRoom:
         self._loudspeaker = loudspeaker or Loudspeaker()
         self._noise = noise
         self._directory = tempfile.TemporaryDirectory(prefix="voice-room-")
+        self._recording = Path(self._directory.name) / "loudspeaker.f32" if record else None
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         self._changed = threading.Condition()
@@ -104,6 +109,7 @@ class VirtualRoom:
             noise=np.zeros(0) if noise is None else noise,
             seed=self._seed,
             loudspeaker=json.dumps(asdict(self._loudspeaker)),
+            recording=str(self._recording or ""),
         )
         self._process = subprocess.Popen(
             [sys.executable, "-m", "appliance.loopback.room_process", str(file)],
@@ -138,6 +144,7 @@ class VirtualRoom:
         *,
         after: EventKind | None = None,
         delay_ms: float = 0.0,
+        place: Acoustics | None = None,
     ) -> None:
         """Speak mono audio (n,) into the room.
 
@@ -148,7 +155,9 @@ class VirtualRoom:
             after: wait for the next event of this kind; None starts from now.
             delay_ms: begin so long after that, at the first microphone. What is due in less than
                 the room's own latency (about 0.2 s) begins as soon as possible.
+            place: the same room with the speaker at another place; only its near-end paths count.
         """
+        place = place or self._acoustics
         if self._process is None or self._process.stdin is None:
             raise RuntimeError("the room is not open")
         resampled = soxr.resample(speech, rate_hz, self._acoustics.rate_hz)
@@ -158,8 +167,14 @@ class VirtualRoom:
         files = {kind: str(folder / f"{kind}{number}.npy") for kind in ("dry", "arrived")}
         np.save(files["dry"], dry)
         # here and not in the room's process, which must not miss a block
-        np.save(files["arrived"], self._acoustics.near_end(dry))
-        command = {**files, "name": name, "after": after, "delay_ms": delay_ms}
+        np.save(files["arrived"], place.near_end(dry))
+        command = {
+            **files,
+            "name": name,
+            "after": after,
+            "delay_ms": delay_ms,
+            "direct_path": place.direct_path,
+        }
         self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
 
@@ -168,6 +183,20 @@ class VirtualRoom:
         """Everything that happened so far."""
         with self._changed:
             return list(self._events)
+
+    def played(self, from_ns: int, to_ns: int) -> tuple[int, Samples]:
+        """What the loudspeaker played: (time of the first sample, samples (n,) at the room's rate).
+
+        Fewer samples where the recording begins later or has not come so far yet.
+        """
+        if self._recording is None:
+            raise RuntimeError("the room does not record")
+        rate_hz = self._acoustics.rate_hz
+        start_ns = self.events[-1].recording_start_ns
+        first = max(0, (from_ns - start_ns) * rate_hz // 1_000_000_000)
+        count = max(0, (to_ns - start_ns) * rate_hz // 1_000_000_000 - first)
+        samples = np.fromfile(self._recording, np.float32, count, offset=4 * first)
+        return start_ns + first * 1_000_000_000 // rate_hz, samples
 
     def wait_for(
         self, kind: EventKind, timeout_s: float, *, name: str = "", since: int = 0

@@ -8,6 +8,7 @@ standard output; the process ends when its input closes.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -17,6 +18,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -52,6 +54,7 @@ class _Speech:
     dry: Samples
     arrived: Samples
     start: int
+    direct_path: int
     written: list[Samples]
 
     @property
@@ -69,6 +72,7 @@ class _Waiting:
     after: str | None
     delay_ns: int
     due_ns: int | None
+    direct_path: int
 
 
 class Room:
@@ -80,7 +84,10 @@ class Room:
         loudspeaker: Loudspeaker,
         noise: Samples | None,
         seed: int,
+        recording: BinaryIO | None = None,
     ) -> None:
+        self._recording = recording
+        self._recording_start_ns = 0
         self._acoustics = acoustics
         self._rate_hz = acoustics.rate_hz
         self._block = acoustics.rate_hz // 100
@@ -120,6 +127,9 @@ class Room:
                     self._waiting.append(command)
                 loudspeaker.wait_frames(loudspeaker.frames + 1, 1.0)
                 first, piece = loudspeaker.take()
+                if self._recording is not None:
+                    self._recording.write(piece.tobytes())
+                self._recording_start_ns = loudspeaker.first_sample_ns
                 self._watch_answer(first, piece, loudspeaker)
                 heard = np.concatenate([heard, piece])
                 while len(heard) >= self._block:
@@ -130,7 +140,13 @@ class Room:
                 self._look_back(microphone)
 
     def _happened(self, kind: str, at_ns: int, **more: str | int | bool) -> None:
-        sys.stdout.write(json.dumps({"kind": kind, "at_ns": at_ns, **more}) + "\n")
+        event = {
+            "kind": kind,
+            "at_ns": at_ns,
+            "recording_start_ns": self._recording_start_ns,
+            **more,
+        }
+        sys.stdout.write(json.dumps(event) + "\n")
         sys.stdout.flush()
         for waiting in self._waiting:
             if waiting.after == kind and waiting.due_ns is None:
@@ -183,8 +199,10 @@ class Room:
             wait = round((waiting.due_ns - next_ns) * self._rate_hz / 1e9)
             if wait > 10 * self._block:
                 continue
-            start = self._written + max(0, wait - self._acoustics.direct_path)
-            self._speaking.append(_Speech(waiting.name, waiting.dry, waiting.arrived, start, []))
+            start = self._written + max(0, wait - waiting.direct_path)
+            self._speaking.append(
+                _Speech(waiting.name, waiting.dry, waiting.arrived, start, waiting.direct_path, [])
+            )
             self._waiting.remove(waiting)
 
     def _look_back(self, microphone: Recorder) -> None:
@@ -220,7 +238,7 @@ class Room:
         moved = search_from + found - expected
         arrived = recorded[search_from - first_held + found :][: len(written)]
         self._offset = offset + moved  # the player starved: from now on all is later
-        start = speech.start + offset + moved + self._acoustics.direct_path
+        start = speech.start + offset + moved + speech.direct_path
         speech_start, speech_end = speech_bounds(speech.dry, self._rate_hz)
         self._happened(
             "near_end",
@@ -245,7 +263,17 @@ def _read_commands(commands: queue.Queue[_Waiting | None]) -> None:
         due_ns = time.monotonic_ns() + delay_ns if command["after"] is None else None
         dry = np.load(command["dry"], mmap_mode="r")
         arrived = np.load(command["arrived"], mmap_mode="r")
-        commands.put(_Waiting(command["name"], dry, arrived, command["after"], delay_ns, due_ns))
+        commands.put(
+            _Waiting(
+                command["name"],
+                dry,
+                arrived,
+                command["after"],
+                delay_ns,
+                due_ns,
+                command["direct_path"],
+            )
+        )
     commands.put(None)
 
 
@@ -262,7 +290,11 @@ def main() -> None:
     run_promptly()  # stands in for hardware, which no load on the machine slows down
     commands: queue.Queue[_Waiting | None] = queue.Queue()
     threading.Thread(target=_read_commands, args=(commands,), daemon=True).start()
-    Room(acoustics, loudspeaker, noise, int(stored["seed"])).run(commands)
+    with contextlib.ExitStack() as files:
+        recording = None
+        if path := str(stored["recording"]):
+            recording = files.enter_context(Path(path).open("wb", buffering=0))
+        Room(acoustics, loudspeaker, noise, int(stored["seed"]), recording).run(commands)
 
 
 if __name__ == "__main__":
