@@ -11,7 +11,8 @@ from appliance.messages import LOCAL_SESSION, BlocksReady, ring_topic
 from appliance.models.store import ensure_model
 from appliance.vad.detector import DetectorSettings, SpeechDetector
 from appliance.vad.engine import SileroDetector
-from appliance.vad.stream import SpeechStream
+from appliance.vad.near_end import NearEndReflex, ReflexSettings
+from appliance.vad.stream import SpeechStream, without_stale
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,14 @@ def detector_settings(config: VadConfig) -> DetectorSettings:
 def main(config: Config, bus: Bus) -> None:
     """Run until the bus says stop."""
     voice = SileroDetector(ensure_model("silero-vad", root=config.models_path))
-    stream = SpeechStream(LOCAL_SESSION, SpeechDetector(detector_settings(config.vad)), voice)
+    reflex = NearEndReflex(
+        ReflexSettings(
+            start_threshold=config.vad.onset_probability,
+            stop_threshold=config.vad.offset_probability,
+        )
+    )
+    detector = SpeechDetector(detector_settings(config.vad))
+    stream = SpeechStream(LOCAL_SESSION, detector, voice, reflex)
     reader = RingReader(config.shm_prefix, MIC_RING.name)
     bus.ready()
     while bus.running:
@@ -46,7 +54,12 @@ def main(config: Config, bus: Bus) -> None:
             continue
         if reader.announced(message, rewind_blocks=REWIND_BLOCKS):
             logger.info("mic ring of epoch %d attached", message.epoch)
-        for event in stream.step(reader.read(), direction_deg=message.direction_deg):
+        told = stream.step(
+            reader.read(),
+            direction_deg=message.direction_deg,
+            far_end_active=message.far_end_active,
+        )
+        for event in without_stale(told):
             bus.publish(event)
         bus.counters = {"lost_blocks": reader.lost_blocks}
     reader.close()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import TypeVar
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,12 +12,22 @@ from hypothesis import strategies as st
 
 from appliance.audio.blocks import BLOCK_NS, BLOCK_SAMPLES, Samples
 from appliance.ipc.audio_ring import Block
-from appliance.messages import Message, Span, SpeechEnded, SpeechPaused, SpeechStarted
+from appliance.messages import (
+    Message,
+    NearEnd,
+    Span,
+    SpeechContinued,
+    SpeechEnded,
+    SpeechEvent,
+    SpeechPaused,
+    SpeechStarted,
+)
 from appliance.vad.detector import SpeechDetector
 from appliance.vad.direction import direction_of_speech
 from appliance.vad.edges import refine_end
-from appliance.vad.stream import SpeechStream
+from appliance.vad.stream import SpeechStream, without_stale
 
+M = TypeVar("M", bound=Message)
 MS = 1_000_000
 T0 = 5_000_000_000
 
@@ -52,13 +65,19 @@ def stream() -> SpeechStream:
     return SpeechStream("local", SpeechDetector(), LoudIsSpeech())
 
 
-def only(kind: type[Message], messages: list[Message]) -> list[Message]:
+def only(kind: type[M], messages: list[Message]) -> list[M]:
     return [m for m in messages if isinstance(m, kind)]
+
+
+def told(messages: list[Message]) -> list[SpeechEvent]:
+    """What is said about segments, but for that they go on."""
+    return [m for m in only(SpeechEvent, messages) if not isinstance(m, SpeechContinued)]
 
 
 def test_names_and_times_of_an_utterance() -> None:
     messages = stream().step(blocks([(1_000, 2_000)], 3_500))
-    assert [type(m).__name__ for m in messages] == ["SpeechStarted", "SpeechPaused", "SpeechEnded"]
+    names = [type(m).__name__ for m in told(messages)]
+    assert names == ["SpeechStarted", "SpeechPaused", "SpeechEnded"]
     ended = only(SpeechEnded, messages)[0]
     assert ended.speech_end_ns == T0 + 2_000 * MS
     assert ended.speech_start_ns == pytest.approx(T0 + 700 * MS, abs=40 * MS)
@@ -90,12 +109,12 @@ def test_speech_across_a_restart_of_capture_is_one_utterance_of_two_spans() -> N
 
 def test_a_successor_that_replays_says_the_same() -> None:
     whole = blocks([(1_000, 2_000), (4_000, 5_000)], 6_500)
-    told = stream().step(whole)
+    before = stream().step(whole)
     again = stream().step(whole[304:])  # attaches in the silence between
-    assert [m.utterance_id for m in again] == [
-        m.utterance_id for m in told if m.speech_start_ns > T0 + 3_040 * MS
+    assert [m.utterance_id for m in told(again)] == [
+        m.utterance_id for m in told(before) if m.speech_start_ns > T0 + 3_040 * MS
     ]
-    assert only(SpeechEnded, again)[0].speech_end_ns == only(SpeechEnded, told)[-1].speech_end_ns
+    assert only(SpeechEnded, again)[0].speech_end_ns == only(SpeechEnded, before)[-1].speech_end_ns
 
 
 def test_events_come_as_soon_as_blocks_do() -> None:
@@ -132,18 +151,20 @@ def test_an_utterance_says_where_it_comes_from() -> None:
         loud = whole[first].samples.any()
         turn = {130: 90.0, 140: None}.get(first, 359.0 if first % 4 else 3.0)
         messages += it.step(whole[first : first + 2], direction_deg=turn if loud else 180.0)
-    assert [type(m).__name__ for m in messages] == ["SpeechStarted", "SpeechPaused", "SpeechEnded"]
-    for message in messages:
+    events = told(messages)
+    assert [type(m).__name__ for m in events] == ["SpeechStarted", "SpeechPaused", "SpeechEnded"]
+    for message in events:
         assert message.direction_deg in (359.0, 3.0)
 
 
 def test_without_directions_none_is_claimed() -> None:
     messages = stream().step(blocks([(1_000, 2_000)], 3_500))
-    assert all(message.direction_deg is None for message in messages)
+    assert all(message.direction_deg is None for message in told(messages))
 
 
 def test_an_announcement_speaks_only_for_its_own_blocks() -> None:
-    (started, *_) = stream().step(blocks([(1_000, 2_000)], 2_000), direction_deg=45.0)
+    messages = stream().step(blocks([(1_000, 2_000)], 2_000), direction_deg=45.0)
+    (started,) = only(SpeechStarted, messages)
     assert started.direction_deg is None
 
 
@@ -182,3 +203,58 @@ def test_a_successor_that_replays_an_answer_takes_it_for_the_echo_that_it_was() 
     echo_then_user = believed(whole[:300], 0.1) + whole[300:]
     (started,) = only(SpeechStarted, stream().step(echo_then_user))
     assert started.speech_start_ns == pytest.approx(T0 + 3_700 * MS, abs=40 * MS)
+
+
+def test_speech_is_told_three_times_a_second_while_it_lasts() -> None:
+    messages = stream().step(blocks([(1_000, 3_000), (3_500, 4_500)], 6_000))
+    names = [type(m).__name__ for m in only(SpeechEvent, messages)]
+    paused, resumed = names.index("SpeechPaused"), names.index("SpeechResumed")
+    assert names[:paused] == ["SpeechStarted"] + ["SpeechContinued"] * 5
+    assert resumed == paused + 1
+    assert names[resumed + 1 : resumed + 3] == ["SpeechContinued"] * 2
+    ends = [m.spans[-1].last * 10 for m in only(SpeechContinued, messages)][:5]
+    assert all(330 <= later - earlier <= 370 for earlier, later in itertools.pairwise(ends))
+    assert all(m.spans[0].first <= 70 for m in only(SpeechContinued, messages))
+
+
+def test_the_reflex_is_told_on_every_change_long_before_speech_is_certain() -> None:
+    it = stream()
+    messages: list[Message] = []
+    first_told_ns = 0
+    for block in blocks([(1_000, 2_000)], 3_500):
+        messages += (out := it.step([block]))
+        first_told_ns = first_told_ns or (block.captured_ns if out else 0)
+    begun, over = only(NearEnd, messages)
+    assert (begun.active, over.active) == (True, False)
+    assert messages.index(begun) < messages.index(only(SpeechStarted, messages)[0])
+    assert abs(begun.onset_ns - (T0 + 1_000 * MS)) <= 32 * MS
+    assert begun.onset_ns == over.onset_ns
+    assert first_told_ns <= T0 + 1_064 * MS
+    assert not begun.far_end_active
+
+
+def test_the_reflex_says_whether_the_loudspeaker_played() -> None:
+    whole = blocks([(1_000, 1_200)], 2_000)
+    it = stream()
+    messages = it.step(whole[:110], far_end_active=True) + it.step(whole[110:])
+    assert [m.far_end_active for m in only(NearEnd, messages)] == [True, True]
+
+
+def test_of_a_backlog_only_what_is_still_so_is_told() -> None:
+    whole = blocks([(1_000, 3_000), (3_500, 4_500)], 6_000)
+    backlog = without_stale(stream().step(whole))
+    assert only(SpeechContinued, backlog) == []
+    assert [m.active for m in only(NearEnd, backlog)] == [False]
+    assert [type(m).__name__ for m in told(backlog)] == [
+        type(m).__name__ for m in told(stream().step(whole))
+    ]
+    speaking = stream().step(whole[:280])
+    assert without_stale(speaking)[-1] == only(SpeechContinued, speaking)[-1]
+    assert len(only(SpeechContinued, without_stale(speaking))) == 1
+
+
+def test_without_a_backlog_nothing_is_kept_back() -> None:
+    it = stream()
+    for block in blocks([(1_000, 3_000), (3_500, 4_500)], 6_000):
+        messages = it.step([block])
+        assert without_stale(messages) == messages
