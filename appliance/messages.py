@@ -304,6 +304,8 @@ class Prepare(Message, frozen=True, kw_only=True):
     topic: ClassVar[str] = "llm.prepare"
     session_id: str
     messages: tuple[ChatMessage, ...]
+    question: str = ""
+    """The beginning of the question, as far as it is certain."""
 
 
 class ReplyChunk(Message, frozen=True, kw_only=True):
@@ -346,8 +348,16 @@ class Release(Message, frozen=True, kw_only=True):
     utterance_id: str
 
 
+class Pause(Message, frozen=True, kw_only=True):
+    """Probably an interruption: silence at once, but keep what was not played for `Restore`."""
+
+    topic: ClassVar[str] = "conductor.pause"
+    session_id: str
+    utterance_id: str
+
+
 class Restore(Message, frozen=True, kw_only=True):
-    """The near-end sound over an utterance was no interruption: back to its full level."""
+    """The near-end sound over an utterance was no interruption: go on at its full level."""
 
     topic: ClassVar[str] = "conductor.restore"
     session_id: str
@@ -431,6 +441,7 @@ class ServiceLevel(Message, frozen=True, kw_only=True):
     """What asr and llm shall use from now on, and why; also tells the panel."""
 
     topic: ClassVar[str] = "conductor.level"
+    session_id: str
     level: int
     """0 is what is configured; each step up costs less."""
     asr_model: str
@@ -458,6 +469,10 @@ class Overlap(msgspec.Struct, frozen=True):
     """When the loudspeaker fell silent; 0 when it did not."""
 
 
+Outcome = Literal["answered", "interrupted", "stopped", "muted", "nothing_said", "lost"]
+"""How a turn ended; ``stopped``: the user asked for silence and got it."""
+
+
 class TurnRecord(Message, frozen=True, kw_only=True):
     """One line of the latency ledger, sent when the turn is over. The parts sum to the whole."""
 
@@ -465,7 +480,7 @@ class TurnRecord(Message, frozen=True, kw_only=True):
     session_id: str
     turn_id: str
     source: Literal["speech", "text", "say"]
-    outcome: Literal["answered", "interrupted", "nothing_said", "lost"]
+    outcome: Outcome
     transcript: str
     reply: str
     utterance_ids: tuple[str, ...]
@@ -623,7 +638,7 @@ TOPICS: dict[str, TopicSpec] = {
         *_event("asr", Transcript, PartialTranscript),
         *_event("llm", ReplyChunk),
         *_event("tts", PlaybackStarted, PlaybackDucked, PiecePlayed, PlaybackEnded),
-        *_event("conductor", Transcribe, Prepare, Generate, Speak, Release, Restore, Cancel),
+        *_event("conductor", Transcribe, Prepare, Generate, Speak, Release, Pause, Restore, Cancel),
         *_event("conductor", Floor, DialogueWords, ServiceLevel, TurnRecord),
     ]
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from appliance.conductor.optimiser import Ladder, Optimiser
 from appliance.conductor.turn import TurnSettings
 from appliance.conductor.turns import SERVANTS, TurnTaker
 from appliance.config import Config
@@ -17,16 +18,22 @@ from appliance.messages import (
     LOCAL_SESSION,
     Accepted,
     AskText,
+    EndOfTurn,
     Floor,
     FloorState,
     Message,
+    MuteState,
+    NearEnd,
+    PartialTranscript,
     PiecePlayed,
+    PlaybackDucked,
     PlaybackEnded,
     PlaybackStarted,
     Refused,
     ReplyChunk,
     SayText,
     Span,
+    SpeechContinued,
     SpeechEnded,
     SpeechPaused,
     SpeechResumed,
@@ -34,6 +41,7 @@ from appliance.messages import (
     Transcribe,
     Transcript,
     TurnRecord,
+    WakeWord,
     heartbeat_topic,
 )
 
@@ -44,12 +52,19 @@ TOPICS = (
         message.topic
         for message in (
             SpeechStarted,
+            SpeechContinued,
             SpeechPaused,
             SpeechResumed,
             SpeechEnded,
+            EndOfTurn,
+            NearEnd,
+            WakeWord,
+            MuteState,
             Transcript,
+            PartialTranscript,
             ReplyChunk,
             PlaybackStarted,
+            PlaybackDucked,
             PiecePlayed,
             PlaybackEnded,
         )
@@ -57,6 +72,9 @@ TOPICS = (
     *(heartbeat_topic(name) for name in SERVANTS),
 )
 TICK_MS = 250
+ASR_LADDER = ("whisper-base", "whisper-tiny.en")
+LLM_LADDER = ("qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b", "smollm2-135m")
+"""From the best to the fastest."""
 LONGEST_TEXT = 4_000
 """Characters of a request: some minutes of speech, and more than llm can read."""
 LISTENING_GRACE_MS = 300
@@ -103,21 +121,17 @@ class CheckpointFile:
 
 def main(config: Config, bus: Bus) -> None:
     """Run until the bus says stop."""
-    taker = TurnTaker(
-        LOCAL_SESSION,
-        TurnSettings(
-            asr_timeout_ms=config.conductor.asr_timeout_ms,
-            llm_timeout_ms=config.conductor.llm_timeout_ms,
-            tts_timeout_ms=config.conductor.tts_timeout_ms,
-            preroll_ms=config.vad.preroll_ms,
-            history_turns=config.conductor.history_turns,
-            think_ahead=config.conductor.think_ahead,
-            max_tokens=config.llm.max_tokens,
-            system_prompt=config.llm.system_prompt or DEFAULT_SYSTEM_PROMPT,
-        ),
-        life=bus.life,
-    )
+    taker = TurnTaker(LOCAL_SESSION, turn_settings(config), life=bus.life)
+    optimiser = Optimiser(ladder(config), LOCAL_SESSION) if config.conductor.optimise else None
     checkpoint = CheckpointFile(bus.runtime_dir)
+
+    def optimise(record: TurnRecord) -> None:
+        level = optimiser.step(record, time.monotonic_ns()) if optimiser else None
+        if optimiser and level:
+            logger.info("level %d: %s", level.level, level.reason)
+            taker.use_history(level.history_turns)
+            bus.publish(level)
+        taker.expects_slow_answer = optimiser is not None and optimiser.slow
 
     def publish(messages: list[Message]) -> None:
         if any(isinstance(message, Floor | Transcribe) for message in messages):
@@ -126,6 +140,7 @@ def main(config: Config, bus: Bus) -> None:
             bus.publish(message)
             if isinstance(message, TurnRecord):
                 _log(message, words=config.logging.words)
+                optimise(message)
 
     bus.ready()
     owed = checkpoint.take()
@@ -135,7 +150,7 @@ def main(config: Config, bus: Bus) -> None:
     if owed and owed.state == "listening":
         recover_at_ns += (config.vad.fallback_ms + LISTENING_GRACE_MS) * 1_000_000
     while bus.running:
-        message = bus.receive(TICK_MS)
+        message = bus.receive(_until_due_ms(taker.due_ns()))
         now_ns = time.monotonic_ns()
         if message is not None:
             publish(taker.step(message, now_ns))
@@ -167,6 +182,50 @@ def main(config: Config, bus: Bus) -> None:
             )
             publish(messages)
     checkpoint.save("idle", ())
+
+
+def turn_settings(config: Config) -> TurnSettings:
+    """What the state machine needs to know of the configuration."""
+    conductor = config.conductor
+    return TurnSettings(
+        asr_timeout_ms=conductor.asr_timeout_ms,
+        llm_timeout_ms=conductor.llm_timeout_ms,
+        tts_timeout_ms=conductor.tts_timeout_ms,
+        preroll_ms=config.vad.preroll_ms,
+        history_turns=conductor.history_turns,
+        think_ahead=conductor.think_ahead,
+        max_tokens=config.llm.max_tokens,
+        system_prompt=config.llm.system_prompt or DEFAULT_SYSTEM_PROMPT,
+        fallback_ms=config.vad.fallback_ms,
+        end_of_turn_ms=conductor.end_of_turn_ms,
+        end_of_turn_probability=conductor.end_of_turn_probability,
+        barge_in=conductor.barge_in,
+        wake_word=conductor.attention == "wake-word",
+        follow_up_ms=conductor.follow_up_ms,
+        acknowledge=conductor.acknowledge,
+    )
+
+
+def ladder(config: Config) -> Ladder:
+    """The models that are here, from the configured ones down to the fastest."""
+
+    def present(configured: str, cheaper: tuple[str, ...]) -> tuple[str, ...]:
+        below = cheaper[cheaper.index(configured) + 1 :] if configured in cheaper else ()
+        return (configured, *(name for name in below if (config.models_path / name).is_dir()))
+
+    turns = config.conductor.history_turns
+    return Ladder(
+        asr_models=present(config.asr.model, ASR_LADDER if config.asr.language == "en" else ()),
+        llm_models=present(config.llm.model, LLM_LADDER),
+        history_turns=tuple(dict.fromkeys((turns, turns // 2, min(turns, 1)))),
+    )
+
+
+def _until_due_ms(due_ns: int | None) -> int:
+    """How long the state machine may sleep."""
+    if due_ns is None:
+        return TICK_MS
+    return max(1, min(TICK_MS, -(-(due_ns - time.monotonic_ns()) // 1_000_000)))
 
 
 def _log(record: TurnRecord, *, words: bool) -> None:

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from appliance.conductor.ledger import Ledger
-from appliance.messages import Generate, ReplyChunk, Span, Speak, Transcribe
+from appliance.messages import Generate, Overlap, ReplyChunk, Span, Speak, Transcribe
 
-Outcome = Literal["answered", "interrupted", "nothing_said", "lost"]
 Source = Literal["speech", "text", "say"]
 
 
@@ -26,6 +25,14 @@ class TurnSettings:
     think_ahead: bool
     max_tokens: int
     system_prompt: str
+    fallback_ms: int = 800
+    end_of_turn_ms: int = 200
+    end_of_turn_probability: float = 0.5
+    barge_in: bool = True
+    wake_word: bool = False
+    """Whether only who calls it first is listened to."""
+    follow_up_ms: int = 8_000
+    acknowledge: bool = False
 
 
 @dataclass
@@ -35,6 +42,7 @@ class Segment:
     utterance_id: str
     spans: tuple[Span, ...]
     speech_end_ns: int = 0
+    paused: bool = False
     ended: bool = False
     request: Transcribe | None = None
     text: str | None = None
@@ -49,9 +57,17 @@ class Turn:
     ledger: Ledger
     segments: list[Segment] = field(default_factory=list)
     transcript: str = ""
+    commit_at_ns: int = 0
+    """When the turn is over if nobody says more; 0 while that is not known."""
+    end_of_turn_probability: float | None = None
+    prepared: str = ""
+    """Beginning of the question that llm has read already."""
     generate: Generate | None = None
+    first_reply: ReplyChunk | None = None
     held: list[ReplyChunk] = field(default_factory=list)
     """What llm wrote in a pause, before it was certain that the turn is over."""
+    released: bool = False
+    """Whether tts may play the answer."""
     reply_complete: bool = False
     pieces: list[Speak] = field(default_factory=list)
     """All that tts was asked to say of the answer, in order."""
@@ -65,6 +81,7 @@ class Turn:
     waiting_since_ns: int = 0
     """Since when the stage in hand has owed something."""
     marks: list[str] = field(default_factory=list)
+    overlaps: list[Overlap] = field(default_factory=list)
     successors: dict[str, set[int]] = field(default_factory=dict)
     """Lives of each process that began while the process owed this turn something."""
 
@@ -72,6 +89,18 @@ class Turn:
         """Note, once, what made this turn other than a plain one."""
         if what not in self.marks:
             self.marks.append(what)
+
+    def words(self) -> str | None:
+        """All that was said so far; None while some of it is still being transcribed."""
+        texts = [segment.text for segment in self.segments]
+        if any(text is None for text in texts):
+            return None
+        return " ".join(text for text in texts if text).strip()
+
+    def segment(self, utterance_id: str) -> Segment | None:
+        """The stretch of speech of that name."""
+        found = (s for s in self.segments if s.utterance_id == utterance_id)
+        return next(found, None)
 
 
 def merge_spans(old: Iterable[Span], new: Iterable[Span]) -> tuple[Span, ...]:

@@ -1,83 +1,86 @@
 """The turn state machine: idle, listening, thinking, speaking. Pure: messages in, messages out.
 
-One owner of the floor. It alone asks asr, llm and tts for work, so it alone knows what is still
-owed to the user when one of them dies: the request is made again as soon as the successor is
-there, with a short spoken apology when the user would otherwise hear silence.
-
-Speech is ignored while the appliance speaks and until playback has drained, although the vad hears
-it: answers cannot be interrupted yet. The history holds only what was really played.
+One owner of the floor. A pause may be the end of the user's turn: the answer is prepared in it, and
+given when the sound of the last words and the length of the silence say that the turn is over.
+Until something of the answer was heard, going on reopens the turn; from then on whoever speaks is
+judged (`OverlapJudge`): an interruption cancels the answer and takes the floor, anything else lets
+it go on. The history holds only what was really played. docs/conversation.md has the diagram.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from collections.abc import Callable
 from typing import ClassVar
 
 from appliance.conductor import phrases
+from appliance.conductor.answering import MOST_RETRIES, SERVANTS, Answering
+from appliance.conductor.endpointing import Endpointing
 from appliance.conductor.ledger import Ledger
-from appliance.conductor.turn import Outcome, Segment, Source, Turn, TurnSettings, merge_spans
+from appliance.conductor.overlapping import PAUSE_AFTER_MS, Overlapping
+from appliance.conductor.turn import Segment, Source, Turn, TurnSettings, merge_spans
+from appliance.conductor.words import is_stop
 from appliance.llm.sentences import SentenceSplitter
 from appliance.messages import (
     Cancel,
-    ChatMessage,
-    Floor,
+    EndOfTurn,
     FloorState,
-    Generate,
     Heartbeat,
     Message,
+    MuteState,
+    NearEnd,
+    Outcome,
+    PartialTranscript,
     PiecePlayed,
+    PlaybackDucked,
     PlaybackEnded,
     PlaybackStarted,
     Prepare,
     ReplyChunk,
     Span,
-    Speak,
+    SpeechContinued,
     SpeechEnded,
     SpeechEvent,
     SpeechPaused,
     SpeechResumed,
     SpeechStarted,
-    Transcribe,
     Transcript,
-    TurnRecord,
+    WakeWord,
 )
+
+__all__ = ["LISTENING_BOUND_MS", "MOST_RETRIES", "SERVANTS", "TurnSettings", "TurnTaker"]
 
 LISTENING_BOUND_MS = 40_000
 """Longest wait for the next word from vad within a turn: more than its longest segment."""
+_SPEAKING_AGAIN_MS = 400
+"""A commit waits so long for a sound in the pause to become speech, or not."""
+_INTERRUPTED_BOUND_MS = 1_500
+"""Longest wait for how much of an interrupted answer was played."""
+_WAKE_MS = 2_000
+"""Speech that begins so soon after the wake word was meant."""
+_PREPARED_WORDS = 3
+"""llm reads the question so many words at a time while it is being asked."""
+_SLOW_MS = 700
+"""Without a word of the answer for so long, it is going to be slow."""
 
-MOST_RETRIES = 2
-"""Lives of one process that a turn may cost: a request that kills whoever takes it must end."""
 
-SERVANTS = ("asr", "llm", "tts")
-"""The processes that owe the conductor answers."""
-
-
-class TurnTaker:
-    """The state machine of one session."""
+class TurnTaker(Overlapping):
+    """The state machine of one session: who has the floor."""
 
     def __init__(self, session_id: str, settings: TurnSettings, *, life: int) -> None:
-        """Start idle.
-
-        Args:
-            session_id: whose conversation this is.
-            settings: bounds and prompt.
-            life: makes the ids of this process's life different from its predecessor's.
-        """
-        self._session_id = session_id
-        self._settings = settings
-        self._ids = (f"{life:x}.{n}" for n in itertools.count(1))
-        self._state: FloorState = "idle"
-        self._turn: Turn | None = None
-        self._history: deque[ChatMessage] = deque(maxlen=2 * settings.history_turns)
+        """Start idle; see `Answering`."""
+        super().__init__(session_id, settings, life=life)
+        self._endpointing = Endpointing(
+            end_of_turn_ms=settings.end_of_turn_ms,
+            fallback_ms=settings.fallback_ms,
+            threshold=settings.end_of_turn_probability,
+        )
         self._heard_until_ns = 0
-        """Speech before this was answered already, or was the appliance's own voice."""
-        self._ignored: str = ""
-        """The utterance that began while the appliance spoke."""
-        self._lives: dict[str, int] = {}
-        self._out: list[Message] = []
-        self._now_ns = 0
+        """Speech before this was answered already."""
+        self._attentive_until_ns = 0
+        self._wake_end_ns = 0
+        self.expects_slow_answer = False
+        """Whether the last answers were slow; set by whoever keeps the figures."""
 
     # --- entry points ----------------------------------------------------------------------
 
@@ -92,6 +95,16 @@ class TurnTaker:
             return ()
         return merge_spans((), itertools.chain(*(s.spans for s in self._turn.segments)))
 
+    def due_ns(self) -> int | None:
+        """When `tick` has something to decide, if that is known."""
+        turn = self._turn
+        due = []
+        if turn is not None and turn.commit_at_ns and self._state == "listening":
+            due.append(turn.commit_at_ns)
+        if self._overlap is not None and not self._paused_answer:
+            due.append(self._overlap.onset_ns + PAUSE_AFTER_MS * 1_000_000)
+        return min(due, default=None)
+
     def step(self, message: Message, now_ns: int) -> list[Message]:
         """Take one message; return what to publish."""
         handler = self._handlers.get(type(message))
@@ -100,8 +113,8 @@ class TurnTaker:
         return self._collect(now_ns, lambda: handler(self, message))
 
     def tick(self, now_ns: int) -> list[Message]:
-        """Let time pass: gives up on what has been owed for too long."""
-        return self._collect(now_ns, self._check_bounds)
+        """Let time pass: ends turns, and gives up on what has been owed for too long."""
+        return self._collect(now_ns, self._check_time)
 
     def ask(self, text: str, now_ns: int) -> tuple[str, list[Message]]:
         """A question as text. Returns the turn's id, empty when the floor is taken."""
@@ -111,7 +124,7 @@ class TurnTaker:
         """Say a text. Returns the turn's id, empty when the floor is taken."""
 
         def speak(turn: Turn) -> None:
-            turn.reply_complete = True
+            turn.reply_complete = turn.released = True
             self._enter("thinking")
             splitter = SentenceSplitter(first_clause_words=0, first_phrase_words=0)
             sentences = [*splitter.push(text), *splitter.flush()] or [text]
@@ -150,112 +163,185 @@ class TurnTaker:
         out = self._collect(now_ns, lambda: action(self._begin(source, now_ns)))
         return self._turn.id if self._turn else "", out
 
-    # --- speech ----------------------------------------------------------------------------
-
-    def _begin(self, source: Source, start_ns: int) -> Turn:
-        self._turn = Turn(id=next(self._ids), source=source, ledger=Ledger(start_ns))
-        self._turn.waiting_since_ns = self._now_ns
-        return self._turn
+    # --- the user's turn -------------------------------------------------------------------
 
     def _heard(self, event: SpeechEvent) -> Segment | None:
         """The segment an event belongs to; None when it is none of the user's business now."""
         onset_ns = event.speech_start_ns + self._settings.preroll_ms * 1_000_000
-        if event.utterance_id == self._ignored or onset_ns < self._heard_until_ns:
-            return None
-        if self._state == "speaking":
-            self._ignored = event.utterance_id
+        if event.utterance_id == self._ignored or onset_ns < self._heard_until_ns or self._muted:
             return None
         turn = self._turn
-        if turn is not None and turn.source != "speech":
+        if self._state == "speaking" or (turn is not None and turn.source != "speech"):
             return None
         if turn is None:
+            if not self._is_attentive(event):
+                return None
             turn = self._begin("speech", event.speech_start_ns)
             self._out.append(Prepare(session_id=self._session_id, messages=self._conversation()))
-        elif self._state == "thinking" and not self._knows(turn, event):
+        elif self._state == "thinking" and turn.segment(event.utterance_id) is None:
             self._reopen(turn)
         turn.waiting_since_ns = self._now_ns
         segment = turn.segments[-1] if turn.segments else None
         if segment is None or (segment.ended and segment.utterance_id != event.utterance_id):
-            segment = Segment(event.utterance_id, event.spans)
+            segment = Segment(event.utterance_id, self._after_wake_word(event))
             turn.segments.append(segment)
         elif segment.ended:
             return None  # vad was restarted and tells again what was heard already
         else:
             segment.utterance_id = event.utterance_id
-            segment.spans = merge_spans(segment.spans, event.spans)
+            segment.spans = merge_spans(segment.spans, self._after_wake_word(event))
         if self._state == "idle":
             self._enter("listening")
         return segment
 
-    @staticmethod
-    def _knows(turn: Turn, event: SpeechEvent) -> bool:
-        return any(s.utterance_id == event.utterance_id for s in turn.segments)
-
     def _reopen(self, turn: Turn) -> None:
-        """The user goes on although the turn seemed over: nothing was spoken yet, so it is not."""
-        self._forget_generation(turn)
-        if turn.answer_id:
-            self._cancel(turn.answer_id)
-        turn.reply_complete = False
-        turn.pieces = []
-        turn.answer_id = ""
+        """The user goes on although the turn seemed over: nothing was heard yet, so it is not."""
+        self._drop_answer(turn)
         turn.mark("reopened")
+        turn.commit_at_ns = 0
         turn.ledger = Ledger(turn.ledger.start_ns)
         self._enter("listening")
 
-    def _forget_generation(self, turn: Turn) -> None:
-        if turn.generate and not turn.reply_complete:
-            self._cancel(turn.generate.request_id)
-        turn.generate = None
-        turn.held = []
-
     def _on_started(self, event: SpeechStarted) -> None:
-        self._heard(event)
+        if self._state == "speaking":
+            self._begin_overlap(event)
+            return
+        self._goes_on(self._heard(event))
+
+    def _on_continued(self, event: SpeechContinued) -> None:
+        if self._overlaps(event):
+            self._continue_overlap(event)
+        elif self._turn is not None and self._turn.segment(event.utterance_id):
+            self._heard(event)
 
     def _on_resumed(self, event: SpeechResumed) -> None:
-        segment = self._heard(event)
-        if segment and segment.request:
-            self._cancel(segment.request.request_id)
+        turn = self._turn
+        if self._state == "speaking":
+            if self._overlap and self._overlap.utterance_id == event.utterance_id:
+                self._overlap.active_ns = self._now_ns
+            else:
+                self._begin_overlap(event)
+            return
+        if turn is not None and self._state == "thinking" and turn.source == "speech":
+            segment = turn.segment(event.utterance_id)
+            if segment is not None:  # the turn was over too soon
+                self._reopen(turn)
+                segment.ended = False
+        self._goes_on(self._heard(event))
+
+    def _goes_on(self, segment: Segment | None) -> None:
+        """The user speaks again: the pause was none, and what was prepared in it is void."""
+        turn = self._turn
+        if segment is None or turn is None:
+            return
+        if turn.commit_at_ns or segment.paused:
+            pause_from_ns = max(s.speech_end_ns for s in turn.segments)
+            self._endpointing.spoke_on((self._now_ns - pause_from_ns) / 1e6)
+        turn.commit_at_ns = 0
+        segment.paused = False
+        if segment.request:
+            if segment.text is None:
+                self._cancel(segment.request.request_id)
             segment.request = segment.text = None
-            if self._turn:
-                self._forget_generation(self._turn)
+        if turn.generate or turn.answer_id:
+            self._drop_answer(turn)
+
+    def _on_partial(self, message: PartialTranscript) -> None:
+        overlap = self._overlap
+        if overlap is not None and overlap.utterance_id == message.utterance_id:
+            text = f"{message.stable} {message.tail}"
+            self._decide(overlap.words(text, self._in_the_air(), final=False))
+            return
+        turn = self._turn
+        if turn is None or self._state != "listening" or not self._settings.think_ahead:
+            return
+        earlier = [s.text for s in turn.segments if s.utterance_id != message.utterance_id]
+        question = " ".join([*(text for text in earlier if text), message.stable]).strip()
+        if len(question.split()) >= len(turn.prepared.split()) + _PREPARED_WORDS:
+            turn.prepared = question
+            self._out.append(
+                Prepare(
+                    session_id=self._session_id,
+                    messages=self._conversation(),
+                    question=question,
+                )
+            )
 
     def _on_paused(self, event: SpeechPaused) -> None:
+        if self._overlaps(event):
+            self._hear_overlap(event)
+            return
         segment = self._heard(event)
-        if segment:
-            segment.spans = merge_spans(segment.spans, event.spans)
-            segment.speech_end_ns = event.speech_end_ns
-            self._transcribe(segment)
+        turn = self._turn
+        if segment is None or turn is None:
+            return
+        segment.spans = merge_spans(segment.spans, self._after_wake_word(event))
+        segment.speech_end_ns = event.speech_end_ns
+        segment.paused = True
+        turn.commit_at_ns = 0
+        self._transcribe(segment)
+
+    def _on_end_of_turn(self, message: EndOfTurn) -> None:
+        turn = self._turn
+        if turn is None or self._state != "listening":
+            return
+        segment = turn.segment(message.utterance_id)
+        if segment is None or segment is not turn.segments[-1]:
+            return
+        if not segment.paused or segment.speech_end_ns != message.speech_end_ns:
+            return
+        turn.end_of_turn_probability = message.probability
+        silence_ms = self._endpointing.silence_needed_ms(message.probability)
+        turn.commit_at_ns = message.speech_end_ns + silence_ms * 1_000_000
+        self._commit_if_due(turn)
 
     def _on_ended(self, event: SpeechEnded) -> None:
+        if self._overlaps(event):
+            self._hear_overlap(event)
+            return
         segment = self._heard(event)
         turn = self._turn
         if segment is None or turn is None:
             return
         if segment.request is None or segment.speech_end_ns != event.speech_end_ns:
-            segment.spans = merge_spans(segment.spans, event.spans)
+            segment.spans = merge_spans(segment.spans, self._after_wake_word(event))
             self._transcribe(segment)
+            turn.commit_at_ns = 0
         segment.speech_end_ns = event.speech_end_ns
-        segment.ended = True
+        segment.ended = segment.paused = True
         if event.more_follows:
+            segment.paused = False
             return
-        turn.ledger = Ledger(event.speech_end_ns)
+        if turn.commit_at_ns <= self._now_ns:
+            self._commit(turn)
+
+    def _commit_if_due(self, turn: Turn) -> None:
+        if not turn.commit_at_ns or self._state != "listening":
+            return
+        due_ns = turn.commit_at_ns
+        near_end = self._near_end
+        if near_end is not None and near_end.onset_ns > turn.segments[-1].speech_end_ns:
+            due_ns = max(due_ns, near_end.onset_ns + _SPEAKING_AGAIN_MS * 1_000_000)
+        if self._now_ns >= due_ns:
+            self._commit(turn)
+
+    def _commit(self, turn: Turn) -> None:
+        """The user's turn is over."""
+        turn.commit_at_ns = 0
+        for segment in turn.segments:
+            segment.ended = True
+            if segment.request is None:
+                self._transcribe(segment)
+        self._endpointing.turn_over()
+        turn.waiting_since_ns = self._now_ns
+        turn.ledger = Ledger(max(s.speech_end_ns for s in turn.segments) or turn.ledger.start_ns)
         turn.ledger.mark("end_of_turn_delay", self._now_ns)
         self._enter("thinking")
         self._answer_when_transcribed(turn)
 
-    def _transcribe(self, segment: Segment) -> None:
-        if segment.request:
-            self._cancel(segment.request.request_id)
-        segment.text = None
-        segment.request = Transcribe(
-            session_id=self._session_id, request_id=next(self._ids), spans=segment.spans
-        )
-        self._out.append(segment.request)
-
-    # --- the answer ------------------------------------------------------------------------
-
     def _on_transcript(self, message: Transcript) -> None:
+        if self._overlap_segment is not None and self._words_over_answer(message):
+            return
         turn = self._turn
         if turn is None:
             return
@@ -272,103 +358,94 @@ class TurnTaker:
             turn.mark("audio_lost")
         if self._state == "thinking":
             self._answer_when_transcribed(turn)
-        elif self._settings.think_ahead and (text := self._words(turn)):
+        elif self._settings.think_ahead:
+            self._think_ahead(turn)
+
+    def _think_ahead(self, turn: Turn) -> None:
+        """The turn may be over: prepare its answer."""
+        text = turn.words()
+        if not text or is_stop(text):
+            return
+        if turn.generate is None or turn.generate.messages[-1].text != text:
+            self._drop_answer(turn)
             self._generate(turn, text)
 
-    @staticmethod
-    def _words(turn: Turn) -> str | None:
-        """All that was said so far; None while some of it is still being transcribed."""
-        texts = [segment.text for segment in turn.segments]
-        if any(text is None for text in texts):
-            return None
-        return " ".join(text for text in texts if text).strip()
-
     def _answer_when_transcribed(self, turn: Turn) -> None:
-        text = self._words(turn)
+        text = turn.words()
         if text is None:
             return
         turn.ledger.mark("transcription_delay", self._now_ns)
+        turn.transcript = text
+        self._heard_until_ns = max(
+            self._heard_until_ns, *(segment.speech_end_ns for segment in turn.segments)
+        )
         if not text:
             self._close("nothing_said")
+        elif is_stop(text):
+            self._drop_answer(turn)
+            self._close("stopped")
+        else:
+            self._answer(turn, text)
+
+    def _take_floor(self, segment: Segment) -> None:
+        """What was said over an answer begins a turn of its own."""
+        turn = self._begin("speech", self._now_ns)
+        turn.mark("barge_in")
+        turn.segments.append(segment)
+        self._enter("listening")
+        if not segment.ended:
             return
-        self._answer(turn, text)
+        if segment.request is None:
+            self._transcribe(segment)
+        self._commit(turn)
 
-    def _answer(self, turn: Turn, text: str) -> None:
-        """The question is certain: answer it, with what was written ahead if that fits."""
-        turn.transcript = text
-        turn.waiting_since_ns = self._now_ns
-        self._enter("thinking")
-        if turn.generate is None or turn.generate.messages[-1].text != text:
-            self._generate(turn, text)
-        held, turn.held = turn.held, []
-        for chunk in held:
-            self._on_reply(chunk)
+    # --- who is meant ----------------------------------------------------------------------
 
-    def _generate(self, turn: Turn, text: str) -> None:
-        self._forget_generation(turn)
-        turn.generate = Generate(
-            session_id=self._session_id,
-            request_id=next(self._ids),
-            messages=(*self._conversation(), ChatMessage("user", text)),
-            max_tokens=self._settings.max_tokens,
+    def _is_attentive(self, event: SpeechEvent) -> bool:
+        """Whether speech that begins a turn is meant for the appliance."""
+        if not self._settings.wake_word:
+            return True
+        onset_ns = event.speech_start_ns + self._settings.preroll_ms * 1_000_000
+        return onset_ns <= self._attentive_until_ns
+
+    def _on_wake_word(self, message: WakeWord) -> None:
+        self._wake_end_ns = message.end_ns
+        self._attentive_until_ns = max(
+            self._attentive_until_ns, message.end_ns + _WAKE_MS * 1_000_000
         )
-        self._out.append(turn.generate)
 
-    def _conversation(self) -> tuple[ChatMessage, ...]:
-        """What llm is told before the question."""
-        return ChatMessage("system", self._settings.system_prompt), *self._history
+    def _after_wake_word(self, event: SpeechEvent) -> tuple[Span, ...]:
+        """The event's audio without the call that it begins with."""
+        skipped = (self._wake_end_ns - event.speech_start_ns) // 10_000_000
+        if not self._settings.wake_word or skipped <= 0 or not event.spans:
+            return event.spans
+        first, *rest = event.spans
+        if first.first + skipped >= first.last:
+            return event.spans[-1:] if rest else (Span(first.epoch, first.last, first.last),)
+        return (Span(first.epoch, first.first + skipped, first.last), *rest)
 
-    def _on_reply(self, chunk: ReplyChunk) -> None:
+    def _on_mute(self, message: MuteState) -> None:
+        self._muted = message.hardware or message.software
         turn = self._turn
-        if turn is None or turn.generate is None or turn.reply_complete:
-            return
-        if chunk.request_id != turn.generate.request_id:
-            return
-        if self._state == "listening":
-            turn.held.append(chunk)  # not a word of it is spoken before the turn is over
-            return
-        turn.waiting_since_ns = self._now_ns
-        if chunk.error:
-            self._give_up(turn, phrases.CANNOT_THINK, "llm_failed")
-            return
-        turn.ledger.mark("llm_queue", chunk.received_ns)
-        turn.ledger.mark("llm_ttft", chunk.first_token_ns)
-        turn.ledger.mark("text_aggregation", chunk.finished_ns)
-        turn.reply_complete = chunk.last
-        if chunk.index < len(turn.pieces):
-            return  # a restarted llm says again what tts has got already
-        if chunk.last and not chunk.text and not turn.pieces:
-            self._give_up(turn, phrases.NO_ANSWER, "empty_answer")
-            return
-        self._speak(turn, chunk.text, last=chunk.last)
+        if self._muted and turn is not None and self._state == "listening":
+            self._drop_answer(turn)
+            self._close("muted")
 
-    def _speak(self, turn: Turn, text: str, *, last: bool) -> None:
-        if not turn.answer_id:
-            turn.answer_id = next(self._ids)
-            turn.utterance_ids.append(turn.answer_id)
-        piece = Speak(
-            session_id=self._session_id,
-            utterance_id=turn.answer_id,
-            index=len(turn.pieces),
-            text=text,
-            last=last,
-        )
-        turn.pieces.append(piece)
-        turn.waiting_since_ns = self._now_ns
-        self._out.append(piece)
+    # --- the answer is heard ---------------------------------------------------------------
 
     def _on_playback_started(self, message: PlaybackStarted) -> None:
         turn = self._turn
         if turn is None or message.utterance_id not in turn.utterance_ids:
             return
         turn.waiting_since_ns = self._now_ns
-        if message.utterance_id == turn.answer_id and not turn.audible_ns:
+        if message.utterance_id != turn.answer_id:
+            return
+        if not turn.audible_ns:
             turn.audible_ns = message.audible_ns
             turn.ledger.mark("tts_queue", message.received_ns)
             turn.ledger.mark("tts_ttfb", message.synthesised_ns)
             turn.ledger.mark("playback_latency", message.audible_ns)
-        if message.utterance_id == turn.answer_id:
-            self._enter("speaking")
+        self._enter("speaking")
 
     def _on_piece_played(self, message: PiecePlayed) -> None:
         turn = self._turn
@@ -377,168 +454,73 @@ class TurnTaker:
             turn.waiting_since_ns = self._now_ns
 
     def _on_playback_ended(self, message: PlaybackEnded) -> None:
+        if interrupted := self._ending.pop(message.utterance_id, None):
+            self._finish(interrupted, "interrupted", self._played(interrupted, message))
+            self._go_on_deferred()
+            return
         turn = self._turn
         if turn is None or message.utterance_id not in turn.utterance_ids:
             return
-        self._heard_until_ns = max(self._heard_until_ns, message.ended_ns)
         if message.utterance_id != turn.answer_id:
             if not turn.answer_id and turn.reply_complete:
                 self._close("lost")  # the apology was all there was to say
             return
         if message.error:
             turn.mark("tts_failed")
-        before = [piece.text for piece in turn.pieces[: turn.resumed_at]]
-        played = " ".join(" ".join([*before, message.played_text]).split())
+        played = self._played(turn, message)
         outcome: Outcome = "interrupted" if message.interrupted else "answered"
+        overlap, segment = self._overlap, self._overlap_segment
+        self._overlap = self._overlap_segment = None
+        self._paused_answer = False
+        self._attentive_until_ns = message.ended_ns + self._settings.follow_up_ms * 1_000_000
         self._finish(turn, "lost" if message.error and not played else outcome, played)
+        if overlap is not None and segment is not None:
+            self._take_floor(segment)  # who still speaks when the answer is over has the floor
+        elif not self._settings.barge_in:
+            self._heard_until_ns = max(self._heard_until_ns, message.ended_ns)
 
-    def _finish(self, turn: Turn, outcome: Outcome, played: str) -> None:
-        """The answer is over; what was heard of it is remembered."""
-        if turn.transcript and played:
-            self._history.append(ChatMessage("user", turn.transcript))
-            self._history.append(ChatMessage("assistant", played))
-        self._close(outcome, played)
+    @staticmethod
+    def _played(turn: Turn, message: PlaybackEnded) -> str:
+        before = [piece.text for piece in turn.pieces[: turn.resumed_at]]
+        return " ".join(" ".join([*before, message.played_text]).split())
 
-    # --- when things go wrong --------------------------------------------------------------
+    # --- time ------------------------------------------------------------------------------
 
-    def _on_heartbeat(self, beat: Heartbeat) -> None:
-        known = self._lives.get(beat.process)
-        if known == beat.life or beat.process not in SERVANTS:
-            return
-        if known is None:  # the first word of a process that was there before us
-            self._lives[beat.process] = beat.life
-            return
-        if beat.state != "starting":
-            self._lives[beat.process] = beat.life
-        turn = self._turn
-        if turn is None or not self._owes(turn, beat.process):
-            return
-        turn.waiting_since_ns = self._now_ns
-        turn.mark(f"{beat.process}_restarted")
-        lives = turn.successors.setdefault(beat.process, set())
-        lives.add(beat.life)
-        if len(lives) > MOST_RETRIES:
-            self._stop_asking(turn, beat.process)
-        elif beat.state != "starting":
-            self._ask_again(turn, beat.process)
-        elif beat.process in ("asr", "llm") and self._state == "thinking":
-            self._apologise(turn, phrases.ONE_MOMENT)
-
-    def _owes(self, turn: Turn, process: str) -> bool:
-        """Whether this process has taken on something for the turn and not delivered it."""
-        match process:
-            case "asr":
-                return any(s.request and s.text is None for s in turn.segments)
-            case "llm":
-                return turn.generate is not None and not turn.reply_complete
-            case "tts":
-                return bool(turn.pieces or turn.apology_id)
-        return False
-
-    def _ask_again(self, turn: Turn, process: str) -> None:
-        turn.waiting_since_ns = self._now_ns
-        match process:
-            case "asr":
-                self._out.extend(s.request for s in turn.segments if s.request and s.text is None)
-            case "llm":
-                assert turn.generate is not None
-                self._out.append(turn.generate)
-            case "tts":
-                self._speak_again(turn)
-
-    def _stop_asking(self, turn: Turn, process: str) -> None:
-        """Whatever this turn wants of the process seems to kill it."""
-        match process:
-            case "asr":
-                self._give_up(turn, phrases.CANNOT_HEAR, "asr_failed")
-            case "llm":
-                self._give_up(turn, phrases.CANNOT_THINK, "llm_failed")
-            case "tts":
-                turn.mark("tts_failed")
-                self._close("lost")
-
-    def _speak_again(self, turn: Turn) -> None:
-        """A new tts knows nothing: apologise and say what has not been heard to its end."""
-        turn.apology_id = ""
-        if turn.pieces and turn.pieces[-1].last and turn.played_pieces == len(turn.pieces):
-            self._heard_until_ns = self._now_ns
-            self._finish(turn, "answered", " ".join(piece.text for piece in turn.pieces))
-            return  # it died after the last word
-        if not turn.pieces:
-            if turn.reply_complete:
-                self._close("lost")
-            return
-        if turn.audible_ns:
-            self._apologise(turn, phrases.WHERE_WAS_I)
-        turn.resumed_at = turn.played_pieces
-        self._out.extend(turn.pieces[turn.resumed_at :])
-
-    def _apologise(self, turn: Turn, text: str) -> None:
-        """Say something rather than nothing; once a turn."""
-        if turn.apology_id:
-            return
-        turn.apology_id = next(self._ids)
-        turn.utterance_ids.append(turn.apology_id)
-        turn.mark("apology")
-        self._out.append(
-            Speak(
-                session_id=self._session_id,
-                utterance_id=turn.apology_id,
-                index=0,
-                text=text,
-                last=True,
-            )
-        )
-
-    def _give_up(self, turn: Turn, text: str, why: str) -> None:
-        """Nothing more will come of this turn: say so, and close it when that has been heard."""
-        turn.mark(why)
-        if turn.generate and not turn.reply_complete:
-            self._cancel(turn.generate.request_id)
-        for segment in turn.segments:
-            if segment.request and segment.text is None:
-                self._cancel(segment.request.request_id)
-                segment.text = ""
-        turn.reply_complete = True
-        turn.waiting_since_ns = self._now_ns
-        if turn.pieces and not turn.pieces[-1].last:
-            self._speak(turn, "", last=True)  # what was begun is played to its end
-            return
-        turn.apology_id = ""
-        self._enter("thinking")
-        self._apologise(turn, text)
-
-    def _check_bounds(self) -> None:
+    def _check_time(self) -> None:
+        if self._ending and all(
+            self._now_ns - turn.waiting_since_ns > _INTERRUPTED_BOUND_MS * 1_000_000
+            for turn in self._ending.values()
+        ):
+            self._settle_interrupted()
         turn = self._turn
         if turn is None:
+            return
+        self._commit_if_due(turn)
+        self._check_overlap()
+        self._check_bounds(turn)
+
+    def _check_bounds(self, turn: Turn) -> None:
+        if turn is not self._turn:
             return
         waited_ms = (self._now_ns - turn.waiting_since_ns) / 1e6
         settings = self._settings
         if self._state == "listening":
             if waited_ms > LISTENING_BOUND_MS:
-                self._answer_what_was_heard(turn)
+                turn.mark("listening_timeout")  # the microphone was lost: do not wait for the end
+                self._commit(turn)
         elif self._owes(turn, "asr") and not turn.reply_complete:
             if waited_ms > settings.asr_timeout_ms:
                 self._give_up(turn, phrases.CANNOT_HEAR, "asr_timeout")
         elif self._owes(turn, "llm") and not turn.pieces:
             if waited_ms > settings.llm_timeout_ms:
                 self._give_up(turn, phrases.CANNOT_THINK, "llm_timeout")
+            elif settings.acknowledge and self.expects_slow_answer and waited_ms > _SLOW_MS:
+                self._apologise(turn, phrases.LET_ME_SEE)
         elif waited_ms > settings.tts_timeout_ms + self._speaking_time_ms(turn):
             turn.mark("tts_timeout")
             for utterance_id in turn.utterance_ids:
                 self._cancel(utterance_id)
             self._close("lost")
-
-    def _answer_what_was_heard(self, turn: Turn) -> None:
-        """The end of the speech never came (the microphone was lost): do not wait for it."""
-        turn.mark("listening_timeout")
-        for segment in turn.segments:
-            segment.ended = True
-            if segment.request is None:
-                self._transcribe(segment)
-        turn.waiting_since_ns = self._now_ns
-        self._enter("thinking")
-        self._answer_when_transcribed(turn)
 
     @staticmethod
     def _speaking_time_ms(turn: Turn) -> int:
@@ -546,59 +528,22 @@ class TurnTaker:
         ms_per_character = 100
         return ms_per_character * sum(len(p.text) for p in turn.pieces[turn.played_pieces :])
 
-    # --- small things ----------------------------------------------------------------------
-
-    def _cancel(self, request_id: str) -> None:
-        self._out.append(Cancel(session_id=self._session_id, id=request_id))
-
-    def _enter(self, state: FloorState) -> None:
-        if state == self._state:
-            return
-        self._state = state
-        self._out.append(
-            Floor(
-                session_id=self._session_id,
-                state=state,
-                turn_id=self._turn.id if self._turn else "",
-                since_ns=self._now_ns,
-            )
-        )
-
-    def _close(self, outcome: Outcome, reply: str = "") -> None:
-        turn = self._turn
-        assert turn is not None
-        if turn.segments:
-            newest_ns = max(segment.speech_end_ns for segment in turn.segments)
-            self._heard_until_ns = max(self._heard_until_ns, newest_ns)
-        self._forget_generation(turn)  # llm must be free for the next question
-        self._out.append(
-            TurnRecord(
-                session_id=self._session_id,
-                turn_id=turn.id,
-                source=turn.source,
-                outcome=outcome,
-                transcript=turn.transcript,
-                reply=reply,
-                utterance_ids=tuple(turn.utterance_ids),
-                speech_end_ns=turn.ledger.start_ns,
-                audible_ns=turn.audible_ns,
-                voice_to_voice_ms=turn.ledger.total_ms() if turn.audible_ns else 0.0,
-                contributions_ms=turn.ledger.contributions_ms(),
-                marks=tuple(turn.marks),
-            )
-        )
-        self._turn = None
-        self._enter("idle")
-
     _handlers: ClassVar[dict[type[Message], Callable[..., None]]] = {
         SpeechStarted: _on_started,
+        SpeechContinued: _on_continued,
         SpeechPaused: _on_paused,
         SpeechResumed: _on_resumed,
         SpeechEnded: _on_ended,
+        EndOfTurn: _on_end_of_turn,
+        NearEnd: Overlapping._on_near_end,
+        WakeWord: _on_wake_word,
+        MuteState: _on_mute,
         Transcript: _on_transcript,
-        ReplyChunk: _on_reply,
+        PartialTranscript: _on_partial,
+        ReplyChunk: Answering._on_reply,
         PlaybackStarted: _on_playback_started,
+        PlaybackDucked: Overlapping._on_ducked,
         PiecePlayed: _on_piece_played,
         PlaybackEnded: _on_playback_ended,
-        Heartbeat: _on_heartbeat,
+        Heartbeat: Answering._on_heartbeat,
     }

@@ -47,8 +47,11 @@ class LlmEngine(Protocol):
         """Figures of the latest call; final once its iterator is exhausted or closed."""
         ...
 
-    def warm(self, messages: Sequence[ChatMessage]) -> None:
-        """Evaluate messages (the system prompt) ahead of time: later prompts start behind them."""
+    def warm(self, messages: Sequence[ChatMessage], cancelled: Callable[[], bool] = ...) -> None:
+        """Evaluate messages (the system prompt) ahead of time: later prompts start behind them.
+
+        What was evaluated when ``cancelled`` returned true is kept.
+        """
         ...
 
     def generate(

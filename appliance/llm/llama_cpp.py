@@ -56,6 +56,10 @@ _MARK = re.compile("\ue000(\\d+)\ue001")
 """Stands for a message's text inside a rendered template (private-use characters)."""
 
 
+def _never() -> bool:
+    return False
+
+
 class LlamaCppEngine:
     """`LlmEngine` for any GGUF file whose chat template llama.cpp recognises.
 
@@ -126,13 +130,13 @@ class LlamaCppEngine:
         """See `LlmEngine.stats`."""
         return self._stats
 
-    def warm(self, messages: Sequence[ChatMessage]) -> None:
+    def warm(self, messages: Sequence[ChatMessage], cancelled: Callable[[], bool] = _never) -> None:
         """See `LlmEngine.warm`."""
         started_ns = time.monotonic_ns()
         tokens = self._tokenise(messages, reply_follows=False)
         if len(tokens) > self._n_ctx:
             raise PromptTooLongError(_too_long(len(tokens), self._n_ctx))
-        cached = self._evaluate(tokens, _never)
+        cached = self._evaluate(tokens, cancelled)
         self._stats = GenerationStats(
             prompt_tokens=len(tokens),
             cached_tokens=cached,
@@ -361,10 +365,6 @@ def _too_long(n_tokens: int, n_ctx: int) -> str:
         f"the question and its answer need {n_tokens} tokens and the context holds {n_ctx}: "
         "ask for less, or raise [llm] n_ctx"
     )
-
-
-def _never() -> bool:
-    return False
 
 
 def _log(level: int, text: bytes, _data: object) -> None:

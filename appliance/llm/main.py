@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 TOPICS = (Prepare.topic, Generate.topic, Cancel.topic)
 
+_PREPARE = "prepare"
+
 
 def main(config: Config, bus: Bus) -> None:
     """Run until the bus says stop."""
@@ -42,9 +44,9 @@ def main(config: Config, bus: Bus) -> None:
         service.step()
 
 
-def before_question(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
-    """The messages with the opening of a question, which every question then has in common."""
-    return [*messages, ChatMessage("user", "")]
+def before_question(messages: Sequence[ChatMessage], question: str = "") -> list[ChatMessage]:
+    """The messages with the opening of a question, which the whole question will begin with."""
+    return [*messages, ChatMessage("user", question)]
 
 
 class _Service:
@@ -60,10 +62,12 @@ class _Service:
         match self._bus.receive():
             case Generate() as request:
                 self._take(request)
-            case Prepare(messages=messages) if not self._worker.busy_ms():
+            case Prepare(messages=messages, question=question) if not self._worker.busy_ms():
                 self._worker.submit(
-                    "prepare",
-                    lambda _emit, _cancelled: self._engine.warm(before_question(messages)),
+                    _PREPARE,
+                    lambda _emit, cancelled: self._engine.warm(
+                        before_question(messages, question), cancelled
+                    ),
                     bound_ms=self._bound_ms,
                     on_error=lambda _: None,
                 )
@@ -76,6 +80,7 @@ class _Service:
                 self._bus.publish(message)
 
     def _take(self, request: Generate) -> None:
+        self._worker.cancel(_PREPARE)  # what it has read so far is kept
         received_ns = time.monotonic_ns()
         sent = 0
         first_token_ns = 0

@@ -1,0 +1,72 @@
+"""What short utterances mean to whoever has the floor. Pure.
+
+Backchannels are the listener's "go on" (Yngve 1970; Clark 1996): they claim no turn.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from rapidfuzz import fuzz
+
+_ENCOURAGING = """
+ah aha alright cool good great hm hmm hmmm huh indeed interesting m mhm mm mmhm mmhmm mmm nice oh ok
+okay okey right sure uh uhhuh uhm um umhum wow yeah yep yes yup 嗯 嗯嗯 哦 好 好的 对 是的
+"""
+_BACKCHANNELS = frozenset(_ENCOURAGING.split())
+"""Without hyphens and punctuation; any sequence of them is still one."""
+_BACKCHANNEL_PHRASES = re.compile(
+    r"\b(uh huh|mm hm+|m hm+|i see|got it|go on|of course|that's right|all right|makes sense)\b"
+)
+_LONGEST_BACKCHANNEL_WORDS = 4
+_STOP = re.compile(
+    r"(?:(?:oh|ok|okay|no|please|hey|now|just)\s+)*"
+    r"(?:stop(?: it| that| now| please| talking| speaking)*|be quiet|quiet|shut up|silence|hush|"
+    r"enough|that's enough|that is enough|cancel(?: that)?|never ?mind|forget it|"
+    r"停|停下|停止|别说了|安静|闭嘴|够了|算了)"
+    r"(?:\s+(?:please|now|it|that|thanks|thank you))*"
+)
+_STOP_STARTS = re.compile(
+    r"(?:(?:oh|ok|okay|please|hey|well)\s+)*(?:stop|wait|no|hold on|excuse me|hang on|shut up|"
+    r"be quiet|quiet|enough|cancel|停|等|不)\b"
+)
+_LIKE_ECHO = 80.0
+"""Similarity in percent from which the words are the appliance's own."""
+_ECHO_WORDS = 3
+"""Fewer words are like anything."""
+
+
+def plain(text: str) -> str:
+    """Lower case, apostrophes kept, hyphens and other punctuation to spaces."""
+    return " ".join(re.sub(r"[^\w\s']|_", " ", text.lower()).split())
+
+
+def is_backchannel(text: str) -> bool:
+    """Whether the words only say "I am listening"; false without words."""
+    bare = _BACKCHANNEL_PHRASES.sub("ok", plain(text))
+    words = bare.split()
+    return 0 < len(words) <= _LONGEST_BACKCHANNEL_WORDS and all(w in _BACKCHANNELS for w in words)
+
+
+def is_stop(text: str) -> bool:
+    """Whether the words ask for silence and for nothing else."""
+    return _STOP.fullmatch(plain(text)) is not None
+
+
+def starts_interruption(text: str) -> bool:
+    """Whether the first words claim the floor, whatever follows."""
+    return _STOP_STARTS.match(plain(text)) is not None
+
+
+def is_echo(text: str, spoken: Sequence[str]) -> bool:
+    """Whether the words are those that the appliance itself has just been saying.
+
+    Args:
+        text: what was heard over the answer.
+        spoken: the pieces of the answer that may have been audible.
+    """
+    words = plain(text)
+    if len(words.split()) < _ECHO_WORDS:
+        return False
+    return fuzz.partial_ratio(words, plain(" ".join(spoken))) >= _LIKE_ECHO
