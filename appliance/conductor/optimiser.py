@@ -42,7 +42,7 @@ class Ladder:
     asr_models: tuple[str, ...]
     llm_models: tuple[str, ...]
     history_turns: tuple[int, ...]
-    first_clause_words: tuple[int, ...] = (0, 3)
+    first_clause_words: tuple[int, ...] = (0, 2)
 
 
 class Optimiser:

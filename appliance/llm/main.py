@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from appliance.config import Config
 from appliance.errors import ApplianceError
@@ -13,35 +14,59 @@ from appliance.ipc.worker import Cancelled, Emit, Worker
 from appliance.llm.engine import LlmEngine, create_llm_engine
 from appliance.llm.prompt import DEFAULT_SYSTEM_PROMPT
 from appliance.llm.sentences import SentenceSplitter, speakable
-from appliance.messages import Cancel, ChatMessage, Generate, Prepare, ReplyChunk
+from appliance.messages import (
+    Cancel,
+    ChatMessage,
+    Generate,
+    Prepare,
+    ReplyChunk,
+    ServiceLevel,
+)
 from appliance.models.store import ensure_model
 
 logger = logging.getLogger(__name__)
 
-TOPICS = (Prepare.topic, Generate.topic, Cancel.topic)
+TOPICS = (Prepare.topic, Generate.topic, Cancel.topic, ServiceLevel.topic)
 
 _PREPARE = "prepare"
+_CHANGE_BOUND_MS = 60_000
+
+
+@dataclass(frozen=True)
+class _Changed:
+    """From the worker: another model answers from now on."""
+
+    model: str
 
 
 def main(config: Config, bus: Bus) -> None:
     """Run until the bus says stop."""
-    folder = ensure_model(config.llm.model, root=config.models_path)
+    service = _Service(bus, config, load_engine(config, config.llm.model))
+    bus.ready(detail=config.llm.model)
+    while bus.running:
+        service.step()
+
+
+def load_engine(config: Config, model: str) -> LlmEngine:
+    """A language model with the instructions read already.
+
+    Raises:
+        ApplianceError: its files are missing or damaged, or there is not enough memory.
+    """
+    folder = ensure_model(model, root=config.models_path)
     weights = next(folder.glob("*.gguf"), None)
     if weights is None:
-        raise ApplianceError(f"{config.llm.model} is not a language model: set another [llm] model")
+        raise ApplianceError(f"{model} is not a language model: set another [llm] model")
     engine = create_llm_engine(
         weights,
-        config.llm.model,
+        model,
         n_ctx=config.llm.context_tokens,
         n_threads=config.llm.threads,
         n_threads_batch=config.llm.threads,
     )
     system_prompt = config.llm.system_prompt or DEFAULT_SYSTEM_PROMPT
     engine.warm(before_question([ChatMessage("system", system_prompt)]))
-    service = _Service(bus, engine, bound_ms=config.conductor.llm_timeout_ms)
-    bus.ready(detail=config.llm.model)
-    while bus.running:
-        service.step()
+    return engine
 
 
 def before_question(messages: Sequence[ChatMessage], question: str = "") -> list[ChatMessage]:
@@ -50,11 +75,14 @@ def before_question(messages: Sequence[ChatMessage], question: str = "") -> list
 
 
 class _Service:
-    def __init__(self, bus: Bus, engine: LlmEngine, *, bound_ms: int) -> None:
+    def __init__(self, bus: Bus, config: Config, engine: LlmEngine) -> None:
         self._bus = bus
+        self._config = config
         self._engine = engine
+        self._model = config.llm.model
+        self._first_clause_words = 0
         self._worker = Worker("generate")
-        self._bound_ms = bound_ms
+        self._bound_ms = config.conductor.llm_timeout_ms
         bus.wake_on(self._worker.descriptor)
         bus.busy, bus.hung = self._worker.busy_ms, self._worker.hung
 
@@ -71,13 +99,46 @@ class _Service:
                     bound_ms=self._bound_ms,
                     on_error=lambda _: None,
                 )
+            case ServiceLevel() as level:
+                self._first_clause_words = level.first_clause_words
+                if level.llm_model != self._model:
+                    self._change_model(level.llm_model)
             case Cancel(id="*"):
                 self._worker.cancel_all()
             case Cancel(id=request_id):
                 self._worker.cancel(request_id)
         for message in self._worker.messages():
-            if isinstance(message, ReplyChunk):
-                self._bus.publish(message)
+            match message:
+                case ReplyChunk():
+                    self._bus.publish(message)
+                case _Changed(model=model):
+                    self._bus.ready(detail=model)
+
+    def _change_model(self, model: str) -> None:
+        """Load another model once the work in hand is done; the old one stays if that fails."""
+        self._model = model
+
+        def change(emit: Emit, _cancelled: Cancelled) -> None:
+            try:
+                engine = load_engine(self._config, model)
+            except ApplianceError as error:
+                logger.error("going on with the model there is: %s", error)
+                return
+            self._engine.close()
+            self._engine = engine
+            emit(_Changed(model))
+
+        self._worker.submit(
+            f"change to {model}", change, bound_ms=_CHANGE_BOUND_MS, on_error=lambda _: None
+        )
+
+    def _splitter(self) -> SentenceSplitter:
+        words = self._first_clause_words
+        if not words:
+            return SentenceSplitter(pieces_are_tokens=True)
+        return SentenceSplitter(
+            first_clause_words=words, first_phrase_words=2 * words, pieces_are_tokens=True
+        )
 
     def _take(self, request: Generate) -> None:
         self._worker.cancel(_PREPARE)  # what it has read so far is kept
@@ -107,7 +168,7 @@ class _Service:
 
         def generate(emit: Emit, cancelled: Cancelled) -> None:
             nonlocal first_token_ns
-            splitter = SentenceSplitter(pieces_are_tokens=True)
+            splitter = self._splitter()
             for piece in self._engine.generate(
                 request.messages, max_tokens=request.max_tokens, cancelled=cancelled
             ):

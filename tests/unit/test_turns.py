@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from appliance.conductor import phrases
 from appliance.conductor.ledger import SPEECH_STAGES, Ledger
+from appliance.conductor.turn import merge_spans
 from appliance.conductor.turns import (
     LISTENING_BOUND_MS,
     MOST_RETRIES,
     TurnSettings,
     TurnTaker,
 )
-from appliance.conductor.turn import merge_spans
 from appliance.messages import (
     Cancel,
     Floor,
@@ -263,7 +263,10 @@ def test_what_was_written_ahead_is_forgotten_when_the_user_goes_on(world: World)
     assert world.last(Generate).messages[-1].text == "hello world"
     assert world.count(Release) == 0
     world.reply("Hi you.", last=True)
-    assert [m.text for m in world.sent if isinstance(m, Speak)] == ["Hi you."]
+    dropped, wanted = (m for m in world.sent if isinstance(m, Speak))
+    assert (dropped.text, dropped.hold) == ("Hi.", True)
+    assert (wanted.text, wanted.hold) == ("Hi you.", False)
+    assert wanted.utterance_id != dropped.utterance_id
 
 
 def test_resuming_voids_the_early_transcription(world: World) -> None:
