@@ -37,8 +37,8 @@ _RAW_TEXTS = {
     "goforward": "go forward ten meters",
     "something": "go somewhere and do something",
 }
-_FLITE_VOICES = ("slt", "rms", "awb", "kal16")
-_QUESTIONS = (
+FLITE_VOICES = ("slt", "rms", "awb", "kal16")
+QUESTIONS = (
     "What is the capital city of Italy?",
     "How many legs does a spider have?",
     "Which planet is the closest to the sun?",
@@ -143,13 +143,14 @@ def prompts(voice: PromptVoice) -> list[Recording]:
 def questions() -> list[Recording]:
     """Questions of 2 to 4 s, spoken by the four other synthesised voices of `flite`."""
     return [
-        _synthesised(text, _FLITE_VOICES[number % len(_FLITE_VOICES)])
-        for number, text in enumerate(_QUESTIONS)
+        synthesised(text, FLITE_VOICES[number % len(FLITE_VOICES)])
+        for number, text in enumerate(QUESTIONS)
     ]
 
 
 @cache
-def _synthesised(text: str, voice: str) -> Recording:
+def synthesised(text: str, voice: str) -> Recording:
+    """A text spoken by one of the voices of `flite`."""
     if shutil.which("flite") is None:
         raise ApplianceError("The questions need a voice: apt-get install flite")
     with tempfile.TemporaryDirectory(prefix="voice-question-") as folder:

@@ -29,8 +29,7 @@ def ms(milliseconds: float) -> int:
 
 def noise(length_ms: int, seed: int = 0, level: float = 0.1) -> Samples:
     samples = np.random.default_rng(seed).standard_normal(length_ms * RATE_HZ // 1000)
-    scaled: Samples = (level * samples).astype(np.float32)
-    return scaled
+    return np.asarray(level * samples, np.float32)
 
 
 def speech(length_ms: int, seed: int = 0) -> Samples:
@@ -38,12 +37,12 @@ def speech(length_ms: int, seed: int = 0) -> Samples:
     samples = noise(length_ms, seed)
     time_ms = np.arange(len(samples)) * 1000 / RATE_HZ
     levels = np.random.default_rng(seed).uniform(0.5, 1.0, length_ms // 200 + 1)
-    samples *= np.where(time_ms % 200 < 150, levels[(time_ms // 200).astype(int)], 0)
-    return samples
+    gate = np.where(time_ms % 200 < 150, levels[(time_ms // 200).astype(int)], 0)
+    return np.asarray(samples * gate, np.float32)
 
 
 def gain(samples: Samples, at_ms: float, factor: float) -> Samples:
-    changed = samples.copy()
+    changed: Samples = samples.copy()
     changed[round(at_ms * RATE_HZ / 1000) :] *= factor
     return changed
 
