@@ -167,10 +167,13 @@ class TurnTaker(Overlapping):
 
     def _heard(self, event: SpeechEvent) -> Segment | None:
         """The segment an event belongs to; None when it is none of the user's business now."""
-        onset_ns = event.speech_start_ns + self._settings.preroll_ms * 1_000_000
-        if event.utterance_id == self._ignored or onset_ns < self._heard_until_ns or self._muted:
-            return None
         turn = self._turn
+        onset_ns = event.speech_start_ns + self._settings.preroll_ms * 1_000_000
+        known = turn is not None and turn.segment(event.utterance_id) is not None
+        if onset_ns < self._heard_until_ns and not known:
+            return None
+        if event.utterance_id == self._ignored or self._muted:
+            return None
         if self._state == "speaking" or (turn is not None and turn.source != "speech"):
             return None
         if turn is None:
