@@ -158,8 +158,6 @@ class VirtualRoom:
             place: the same room with the speaker at another place; only its near-end paths count.
         """
         place = place or self._acoustics
-        if self._process is None or self._process.stdin is None:
-            raise RuntimeError("the room is not open")
         resampled = soxr.resample(speech, rate_hz, self._acoustics.rate_hz)
         dry = np.asarray(resampled, np.float32)
         folder, number = Path(self._directory.name), self._said
@@ -175,6 +173,15 @@ class VirtualRoom:
             "delay_ms": delay_ms,
             "direct_path": place.direct_path,
         }
+        self._command(command)
+
+    def forget(self) -> None:
+        """Drop what is to be said and has not begun, such as after an answer that never came."""
+        self._command({"forget": True})
+
+    def _command(self, command: Mapping[str, object]) -> None:
+        if self._process is None or self._process.stdin is None:
+            raise RuntimeError("the room is not open")
         self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
 

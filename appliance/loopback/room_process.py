@@ -18,7 +18,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 
@@ -75,6 +75,9 @@ class _Waiting:
     direct_path: int
 
 
+_Command = _Waiting | Literal["forget", "close"]
+
+
 class Room:
     """The loop between the two virtual devices."""
 
@@ -104,8 +107,8 @@ class Room:
         self._last_audible = 0
         self._answering = False
 
-    def run(self, commands: queue.Queue[_Waiting | None]) -> None:
-        """Carry audio until a None arrives among the commands."""
+    def run(self, commands: queue.Queue[_Command]) -> None:
+        """Carry audio until it is told to close."""
         rate_hz, channels = self._rate_hz, self._acoustics.channels
         with (
             Recorder(os.environ, MICROPHONE_SINK, rate_hz, channels) as microphone,
@@ -121,10 +124,13 @@ class Room:
             while player.stdin is not None:
                 while not commands.empty():
                     command = commands.get()
-                    if command is None:
+                    if command == "close":
                         player.stdin.close()
                         return
-                    self._waiting.append(command)
+                    if command == "forget":
+                        self._waiting.clear()
+                    else:
+                        self._waiting.append(command)
                 loudspeaker.wait_frames(loudspeaker.frames + 1, 1.0)
                 first, piece = loudspeaker.take()
                 if self._recording is not None:
@@ -255,10 +261,13 @@ def _first_channel(frames: Samples) -> Samples:
     return frames if frames.ndim == 1 else frames[:, 0]
 
 
-def _read_commands(commands: queue.Queue[_Waiting | None]) -> None:
+def _read_commands(commands: queue.Queue[_Command]) -> None:
     """Take what is to be said, apart from the loop, which must not wait."""
     for line in sys.stdin:
         command = json.loads(line)
+        if "forget" in command:
+            commands.put("forget")
+            continue
         delay_ns = round(command["delay_ms"] * 1e6)
         due_ns = time.monotonic_ns() + delay_ns if command["after"] is None else None
         dry = np.load(command["dry"], mmap_mode="r")
@@ -274,7 +283,7 @@ def _read_commands(commands: queue.Queue[_Waiting | None]) -> None:
                 command["direct_path"],
             )
         )
-    commands.put(None)
+    commands.put("close")
 
 
 def main() -> None:
@@ -288,7 +297,7 @@ def main() -> None:
     noise = stored["noise"] if stored["noise"].size else None
     loudspeaker = Loudspeaker(**json.loads(str(stored["loudspeaker"])))
     run_promptly()  # stands in for hardware, which no load on the machine slows down
-    commands: queue.Queue[_Waiting | None] = queue.Queue()
+    commands: queue.Queue[_Command] = queue.Queue()
     threading.Thread(target=_read_commands, args=(commands,), daemon=True).start()
     with contextlib.ExitStack() as files:
         recording = None
