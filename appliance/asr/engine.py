@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.asr.words import HeardWord
 from appliance.errors import ApplianceError
 
 Context = Literal["cut", "full"]
@@ -69,6 +70,8 @@ class Transcription:
     complete: bool
     """The model ended the text itself instead of running into the length limit."""
     timings: Timings
+    words: tuple[HeardWord, ...] = ()
+    """The same text word by word; empty unless it was asked for."""
 
     @property
     def compression_ratio(self) -> float:
@@ -92,12 +95,14 @@ class AsrEngine(Protocol):
         language: str = "en",
         context: Context = "full",
         prompt: str = "",
+        words: bool = False,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Transcription:
         """Return the words in ``samples`` (mono, 16 kHz, at most 30 s).
 
-        ``prompt`` is text that came before. ``cancelled`` is asked as often as the engine can
-        stop.
+        ``prompt`` is text that came before. ``words`` asks for each word's time and probability
+        too; an engine that does not know its times gives guesses. ``cancelled`` is asked as often
+        as the engine can stop.
 
         Raises:
             TranscriptionCancelledError: ``cancelled`` returned true.

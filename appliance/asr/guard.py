@@ -3,12 +3,14 @@
 import enum
 import math
 import re
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from appliance.asr.engine import NO_SPEECH_PROB, Context, Transcription
 from appliance.asr.features import SAMPLE_RATE_HZ
+from appliance.asr.words import HeardWord, text_of
 
 _MAX_COMPRESSION_RATIO = 2.0
 _MIN_AVG_LOGPROB = -0.5
@@ -79,6 +81,18 @@ def is_suspect(transcription: Transcription, audio_s: float) -> bool:
 def spoken_text(text: str) -> str:
     """Return ``text`` without "[BLANK_AUDIO]", "(music)" and the like, in single spaces."""
     return " ".join(_NON_SPEECH.sub(" ", text).split())
+
+
+def spoken_words(words: Sequence[HeardWord]) -> tuple[HeardWord, ...]:
+    """Return ``words`` without those that ``spoken_text`` would take out."""
+    silent = [match.span() for match in _NON_SPEECH.finditer(text_of(words))]
+    spoken, position = [], 0
+    for word in words:
+        end = position + len(word.text)
+        if not any(first < end and position < last for first, last in silent):
+            spoken.append(word)
+        position = end + 1
+    return tuple(spoken)
 
 
 def contrast_db(samples: NDArray[np.float32]) -> float:

@@ -1,7 +1,5 @@
 """From the samples of an utterance to its words: the fast way first, the sure way on doubt."""
 
-import difflib
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -10,7 +8,8 @@ from numpy.typing import NDArray
 
 from appliance.asr.engine import AsrEngine, Context, Timings
 from appliance.asr.features import SAMPLE_RATE_HZ
-from appliance.asr.guard import Verdict, is_suspect, judge, spoken_text
+from appliance.asr.guard import Verdict, is_suspect, judge, spoken_text, spoken_words
+from appliance.asr.words import HeardWord, splice, text_of
 
 _MAX_PIECE_S = 29.0
 _SEARCH_S = 8.0
@@ -19,8 +18,6 @@ _PAUSE_S = 0.2
 _PAUSE_DROP_DB = 20.0
 """A pause is this far below the loud parts; a cut anywhere else needs an overlap."""
 _OVERLAP_S = 1.0
-_MERGE_WORDS = 14
-"""More words than anybody says in the overlap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +46,8 @@ class Utterance:
     """Some piece still looks wrong, retried or not."""
     timings: Timings
     """Summed over pieces and retries."""
+    words: tuple[HeardWord, ...] = ()
+    """The text word by word; empty unless it was asked for."""
 
 
 class Transcriber:
@@ -67,22 +66,28 @@ class Transcriber:
         samples: NDArray[np.float32],
         *,
         prompt: str = "",
+        words: bool = False,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Utterance:
         """Return the words in ``samples`` (mono, 16 kHz, any length).
 
-        ``prompt`` is text that came before.
+        ``prompt`` is text that came before. ``words`` asks for each word's time and probability.
 
         Raises:
             TranscriptionCancelledError: ``cancelled`` returned true.
             ApplianceError: the model does not know the language.
         """
         utterance = Utterance("", 0.0, 0.0, 0, False, Timings(0.0, 0.0, 0.0))
-        for piece in split_at_pauses(samples):
-            part = self._piece(samples[piece.start : piece.end], prompt, cancelled)
-            join = merge_overlap if piece.overlaps else _join
+        pieces = list(split_at_pauses(samples))
+        if len(pieces) == 1:
+            return self._piece(samples, prompt, words, cancelled)
+        for piece in pieces:
+            part = self._piece(samples[piece.start : piece.end], prompt, True, cancelled)
+            later = [word.later(piece.start / SAMPLE_RATE_HZ) for word in part.words]
+            said = splice(utterance.words, later) if piece.overlaps else (*utterance.words, *later)
             utterance = Utterance(
-                text=join(utterance.text, part.text),
+                text=text_of(said),
+                words=said,
                 avg_logprob=min(part.avg_logprob, utterance.avg_logprob),
                 no_speech_prob=utterance.no_speech_prob if piece.start else part.no_speech_prob,
                 retries=utterance.retries + part.retries,
@@ -93,7 +98,11 @@ class Transcriber:
         return utterance
 
     def _piece(
-        self, samples: NDArray[np.float32], prompt: str, cancelled: Callable[[], bool]
+        self,
+        samples: NDArray[np.float32],
+        prompt: str,
+        words: bool,
+        cancelled: Callable[[], bool],
     ) -> Utterance:
         audio_s = len(samples) / SAMPLE_RATE_HZ
         context, retries, timings = self._context, 0, Timings(0.0, 0.0, 0.0)
@@ -103,6 +112,7 @@ class Transcriber:
                 language=self._language,
                 context=context,
                 prompt=prompt,
+                words=words,
                 cancelled=cancelled,
             )
             timings += heard.timings
@@ -118,6 +128,7 @@ class Transcriber:
             retries=retries,
             suspect=said and is_suspect(heard, audio_s),
             timings=timings,
+            words=spoken_words(heard.words) if said else (),
         )
 
 
@@ -152,30 +163,3 @@ def _quietest(samples: NDArray[np.float32]) -> tuple[int, bool]:
     loud = float(np.percentile(power, 90))
     in_pause = float(smooth[quietest]) <= loud * 10 ** (-_PAUSE_DROP_DB / 10)
     return (quietest + width // 2) * block, in_pause
-
-
-def _join(left: str, right: str) -> str:
-    return f"{left} {right}".strip()
-
-
-def merge_overlap(left: str, right: str) -> str:
-    """Join two texts whose audio overlaps, saying the words they share once.
-
-    At most a word or two at the edges, cut in half by the piece's end, give way to the shared
-    passage. Without one both texts are kept whole: a word said twice is better than one lost.
-    """
-    left_words, right_words = left.split(), right.split()
-    tail, head = left_words[-_MERGE_WORDS:], right_words[:_MERGE_WORDS]
-    match = difflib.SequenceMatcher(
-        None, [_bare(word) for word in tail], [_bare(word) for word in head], autojunk=False
-    ).find_longest_match()
-    shared = sum(len(_bare(word)) for word in tail[match.a : match.a + match.size])
-    dropped = len(tail) - (match.a + match.size) + match.b
-    if shared < 4 or dropped > max(2, match.size):  # a "the" or a far word in common is chance
-        return _join(left, right)
-    kept = len(left_words) - len(tail) + match.a + match.size
-    return " ".join([*left_words[:kept], *right_words[match.b + match.size :]])
-
-
-def _bare(word: str) -> str:
-    return re.sub(r"\W", "", word.lower())

@@ -27,6 +27,7 @@ from appliance.asr.engine import (
     token_limit,
 )
 from appliance.asr.features import SAMPLE_RATE_HZ, cut_frames
+from appliance.asr.words import from_tokens, spread
 from appliance.errors import ApplianceError
 
 if TYPE_CHECKING:
@@ -103,12 +104,13 @@ class WhisperCppEngine:
         language: str = "en",
         context: Context = "full",
         prompt: str = "",
+        words: bool = False,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Transcription:
         """See ``AsrEngine``. Stops within one graph node (milliseconds) when cancelled.
 
         The binding does not tell ``no_speech_prob`` (NaN); whisper.cpp applies its own gate and
-        returns no text.
+        returns no text. Word times are guesses.
         """
         audio_s = len(samples) / SAMPLE_RATE_HZ
         parameters = self._parameters(audio_s, language, context, prompt)
@@ -131,7 +133,7 @@ class WhisperCppEngine:
                 f"whisper.cpp failed with status {status} ({'; '.join(self._errors)}); "
                 "check free memory with: appliance doctor"
             )
-        return self._result(decode_ms)
+        return self._result(decode_ms, audio_s if words else None)
 
     def _parameters(
         self, audio_s: float, language: str, context: Context, prompt: str
@@ -160,7 +162,7 @@ class WhisperCppEngine:
             parameters.logprob_thold = _UNSURE_AVG_LOGPROB
         return parameters
 
-    def _result(self, decode_ms: float) -> Transcription:
+    def _result(self, decode_ms: float, words_s: float | None) -> Transcription:
         whisper, context = self._whisper, self._context
         tokens = [
             whisper.whisper_full_get_token_data(context, segment, index)
@@ -172,14 +174,18 @@ class WhisperCppEngine:
             for token in tokens
             if token.id < self._end_of_text
         ]
+        pieces = [text for text, _ in heard]
         logprobs = [math.log(max(token.p, 1e-10)) for token in tokens]
         return Transcription(
-            text=b"".join(text for text, _ in heard).decode("utf-8", errors="replace").strip(),
+            text=b"".join(pieces).decode("utf-8", errors="replace").strip(),
             tokens=tuple(Token(text.decode("utf-8", errors="replace"), p) for text, p in heard),
             avg_logprob=sum(logprobs) / len(logprobs) if logprobs else 0.0,
             no_speech_prob=math.nan,
             complete=not tokens or tokens[-1].id >= self._end_of_text,
             timings=Timings(0.0, 0.0, decode_ms),
+            words=()
+            if words_s is None
+            else from_tokens(pieces, [p for _, p in heard], spread(pieces, words_s), words_s),
         )
 
     def _on_log(self, level: int, text: str, *_: object) -> None:

@@ -22,7 +22,9 @@ from appliance.asr.engine import (
     TranscriptionCancelledError,
     milliseconds,
 )
+from appliance.asr.features import SAMPLE_RATE_HZ
 from appliance.asr.whisper_cpp import ggml_file
+from appliance.asr.words import from_tokens, spread
 from appliance.errors import ApplianceError
 
 _GREEDY = 0
@@ -66,9 +68,13 @@ class WhisperCppPythonEngine:
         language: str = "en",
         context: Context = "full",
         prompt: str = "",
+        words: bool = False,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Transcription:
-        """See ``AsrEngine``. ``context`` and a cancellation under way have no effect here."""
+        """See ``AsrEngine``. ``context`` and a cancellation under way have no effect here.
+
+        Word times are guesses.
+        """
         del context
         if cancelled():
             raise TranscriptionCancelledError
@@ -95,9 +101,9 @@ class WhisperCppPythonEngine:
             raise ApplianceError(
                 f"whisper-cpp-python failed with status {status}; set asr.engine to ctranslate2"
             )
-        return self._result(decode_ms)
+        return self._result(decode_ms, len(samples) / SAMPLE_RATE_HZ if words else None)
 
-    def _result(self, decode_ms: float) -> Transcription:
+    def _result(self, decode_ms: float, words_s: float | None) -> Transcription:
         whisper, context = self._whisper, self._context
         tokens = tuple(
             Token(
@@ -114,7 +120,9 @@ class WhisperCppPythonEngine:
             whisper.whisper_full_get_segment_text(context, segment)
             for segment in range(whisper.whisper_full_n_segments(context))
         )
-        logprobs = [math.log(max(token.probability, 1e-10)) for token in tokens]
+        pieces = [token.text.encode() for token in tokens]
+        probabilities = [token.probability for token in tokens]
+        logprobs = [math.log(max(probability, 1e-10)) for probability in probabilities]
         return Transcription(
             text=text.decode("utf-8", errors="replace").strip(),
             tokens=tokens,
@@ -122,4 +130,7 @@ class WhisperCppPythonEngine:
             no_speech_prob=math.nan,
             complete=True,
             timings=Timings(0.0, 0.0, decode_ms),
+            words=()
+            if words_s is None
+            else from_tokens(pieces, probabilities, spread(pieces, words_s), words_s),
         )

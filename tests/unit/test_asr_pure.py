@@ -1,8 +1,8 @@
 """The parts of recognition that need no model: features, tokens, guard, transcriber, scoring."""
 
+import dataclasses
 import json
 import math
-import string
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,7 +26,8 @@ from appliance.asr.evaluation import evaluate_wer, normalise
 from appliance.asr.features import FULL_FRAMES, cut_frames, log_mel, mel_filters
 from appliance.asr.guard import Verdict, contrast_db, has_loop, judge, spoken_text
 from appliance.asr.tokens import Vocabulary
-from appliance.asr.transcriber import Transcriber, merge_overlap, split_at_pauses
+from appliance.asr.transcriber import Transcriber, split_at_pauses
+from appliance.asr.words import from_tokens, spread
 from appliance.errors import ApplianceError
 
 RATE = 16_000
@@ -40,6 +41,12 @@ def heard(
     complete: bool = True,
 ) -> Transcription:
     return Transcription(text, (), avg_logprob, no_speech_prob, complete, Timings(1.0, 2.0, 3.0))
+
+
+def with_words(transcription: Transcription, audio_s: float) -> Transcription:
+    pieces = [f" {word}".encode() for word in transcription.text.split()]
+    words = from_tokens(pieces, [0.9] * len(pieces), spread(pieces, audio_s), audio_s)
+    return dataclasses.replace(transcription, words=words)
 
 
 @dataclass(frozen=True)
@@ -70,12 +77,14 @@ class Scripted:
         language: str = "en",
         context: Context = "full",
         prompt: str = "",
+        words: bool = False,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Transcription:
         if cancelled():
             raise TranscriptionCancelledError
         self.asked.append((len(samples), context, prompt))
-        return self.answers.pop(0)
+        answer = self.answers.pop(0)
+        return with_words(answer, len(samples) / RATE) if words else answer
 
 
 # --- features ----------------------------------------------------------------------------------
@@ -305,32 +314,6 @@ def test_pieces_hold_every_sample_and_fit_the_model(seconds, seed):
         assert 0 < piece.end - piece.start <= 30 * RATE
     for before, after in pairwise(pieces):
         assert after.start == before.end - (2 * RATE if after.overlaps else 0)
-
-
-words = st.lists(st.text(string.ascii_lowercase, min_size=3, max_size=8), max_size=12)
-
-
-@given(words, words)
-def test_merging_texts_without_common_words_keeps_both(left, right):
-    right = [word + "1" for word in right]
-    assert merge_overlap(" ".join(left), " ".join(right)).split() == [*left, *right]
-
-
-@given(words, words, words)
-def test_merging_says_the_shared_passage_once(left, shared, right):
-    shared = [*shared, "something2"]
-    right = [word + "1" for word in right]
-    merged = merge_overlap(" ".join([*left, *shared]), " ".join([*shared, *right]))
-    assert merged.split() == [*left, *shared, *right]
-
-
-def test_common_word_far_from_the_seam_loses_nothing():
-    left, right = "that one two three four five six", "seven eight nine that ten"
-    assert merge_overlap(left, right) == f"{left} {right}"
-
-
-def test_word_cut_in_half_by_the_seam_gives_way():
-    assert merge_overlap("we go home to mor", "go home tomorrow") == "we go home tomorrow"
 
 
 # --- choice of engine, limits, scoring ---------------------------------------------------------
