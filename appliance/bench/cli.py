@@ -134,3 +134,45 @@ def front_end(
             ", ".join(f"{name} {value:g}" for name, value in entry["values"].items()),
         )
     Console().print(table)
+
+
+@app.command()
+def conversation(
+    *,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only this scenario; may be repeated. questions, sequential, pauses, "
+            "interruptions, sounds, television, alone; the long ones music and monologue."
+        ),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer trials of each.")] = False,
+    minutes: Annotated[
+        float | None, typer.Option(help="How long it speaks with nobody there.", min=0.1)
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Write a waterfall of every answer's time (PNG).")
+    ] = None,
+    llm: LlmOption = DEFAULT_LLM,
+    seed: SeedOption = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Questions, pauses, interruptions and noises in a virtual room, heard from outside."""
+    from appliance.bench.conversation import run
+
+    result = run(scenarios=only or (), quick=quick, minutes=minutes, llm=llm, seed=seed, plot=plot)
+    if as_json:
+        _show(result, as_json=True)
+        return
+    table = Table("figure", "value", "required", "aim", "", box=None)
+    table.columns[1].justify = "right"
+    targets = {target["figure"]: target for target in result["targets"]}
+    for name, value in result["figures"].items():
+        shown = "–" if value is None else f"{value:g}"
+        if (target := targets.get(name)) is None:
+            table.add_row(name, shown)
+            continue
+        sign = "≥" if target["at_least"] else "≤"
+        verdict = {True: "ok", False: "MISSED", None: ""}[target["passed"]]
+        table.add_row(name, shown, f"{sign} {target['required']:g}", f"{target['aim']:g}", verdict)
+    Console().print(table)
