@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -16,6 +17,54 @@ from appliance.ipc import segment
 
 # A run in the background has Ctrl-C ignored, and every process it starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+_LIVE_TIMEOUT_S = 300
+_RERUNS = 2
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Live tests hear and speak in real time, on virtual hardware that shares the processor.
+
+    A machine that stands still for a moment voids what they measure, so such a test is repeated; it
+    fails when it fails every time. Each repetition is named in the summary.
+    """
+    for item in items:
+        if item.get_closest_marker("loopback"):
+            item.add_marker(pytest.mark.flaky(reruns=_RERUNS, reruns_delay=1))
+            item.add_marker(pytest.mark.timeout(_LIVE_TIMEOUT_S))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    session.config.stash[_CPU_TIMES] = psutil.cpu_times()
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say what kind of machine this was: failures of live tests read differently on a slow one."""
+    before, after = config.stash[_CPU_TIMES], psutil.cpu_times()
+    spent = {name: getattr(after, name) - getattr(before, name) for name in after._fields}
+    total = sum(spent.values()) or 1.0
+    shares = ", ".join(
+        f"{name} {100 * spent.get(name, 0.0) / total:.0f} %"
+        for name in ("user", "system", "idle", "iowait", "steal")
+    )
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) - 1)
+        priority = "may be raised"
+    except PermissionError:
+        priority = "may not be raised"
+    for report in terminalreporter.stats.get("failed", []):
+        message = str(getattr(report.longrepr, "reprcrash", "") or report.longrepr)
+        terminalreporter.write_line(f"{report.nodeid}: {message[:400]}")
+    terminalreporter.write_line(
+        f"machine: {psutil.cpu_count()} processors, load {os.getloadavg()[0]:.1f}; {shares}; "
+        f"priority {priority}"
+    )
+
+
+_CPU_TIMES = pytest.StashKey[Any]()
 
 
 @dataclass(frozen=True)

@@ -302,8 +302,8 @@ class Client:
     """The command line's side of a request: a DEALER to one instance of a process."""
 
     def __init__(self, runtime_dir: Path, process: str, instance: int = 0) -> None:
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
-        self._socket = self._context.socket(zmq.DEALER)
+        # the common one: a context of its own would wait for ever if its owner forgot to close it
+        self._socket = zmq.Context.instance().socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.connect(request_endpoint(runtime_dir, process, instance))
 
@@ -327,7 +327,6 @@ class Client:
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()
-        self._context.term()
 
 
 def subscribe(runtime_dir: Path, topics: Iterable[str]) -> Subscription:

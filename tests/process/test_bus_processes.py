@@ -22,6 +22,7 @@ from appliance.ipc.bus import (
 )
 from appliance.ipc.worker import Worker
 from appliance.messages import (
+    SCHEMA_VERSION,
     Accepted,
     AskText,
     AudioGap,
@@ -36,6 +37,7 @@ from appliance.messages import (
 from appliance.processes import HEARTBEAT_INTERVAL_MS
 
 spawn = get_context("spawn")
+_NUL_AND_VERSION = bytes([0, SCHEMA_VERSION])
 MIC = ring_topic("mic")
 
 
@@ -117,7 +119,7 @@ def test_a_subscriber_hears_all_instances_of_a_publisher(bus):
 @given(frames=st.lists(st.binary(max_size=64), min_size=1, max_size=8))
 def test_garbage_frames_are_counted_and_never_fatal(place, raw_capture, frames):
     subscription = subscribe(place.runtime_dir, [MIC])
-    good = MIC.encode() + b"\0\1" + msgspec.msgpack.encode(block(7))
+    good = MIC.encode() + _NUL_AND_VERSION + msgspec.msgpack.encode(block(7))
     try:
         assert joined(lambda: raw_capture.send(good), subscription.receive) == block(7)
         while subscription.receive(30) is not None:
@@ -125,7 +127,7 @@ def test_garbage_frames_are_counted_and_never_fatal(place, raw_capture, frames):
         before = subscription.invalid_frames
         for frame in frames:
             raw_capture.send(MIC.encode() + b"\0\xff" + frame)  # another schema version
-            raw_capture.send(MIC.encode() + b"\0\1\xc1" + frame)  # no msgpack
+            raw_capture.send(MIC.encode() + _NUL_AND_VERSION + b"\xc1" + frame)  # no msgpack
         raw_capture.send(good)
         assert until(subscription.receive, lambda m: True) == block(7)
         assert subscription.invalid_frames - before == 2 * len(frames)
@@ -135,9 +137,9 @@ def test_garbage_frames_are_counted_and_never_fatal(place, raw_capture, frames):
 
 def test_a_huge_frame_is_counted_and_the_next_message_still_comes(place, raw_capture):
     subscription = subscribe(place.runtime_dir, [MIC])
-    good = MIC.encode() + b"\0\1" + msgspec.msgpack.encode(block(7))
+    good = MIC.encode() + _NUL_AND_VERSION + msgspec.msgpack.encode(block(7))
     joined(lambda: raw_capture.send(good), subscription.receive)
-    raw_capture.send(MIC.encode() + b"\0\1" + bytes(50_000_000))
+    raw_capture.send(MIC.encode() + _NUL_AND_VERSION + bytes(50_000_000))
     raw_capture.send(good)
     assert until(subscription.receive, lambda m: subscription.invalid_frames) == block(7)
     assert subscription.invalid_frames == 1
@@ -149,7 +151,7 @@ def test_frames_of_other_processes_do_not_stop_the_heartbeat(bus, place, raw_cap
     listener = subscribe(place.runtime_dir, [heartbeat_topic("vad")])
 
     def beat(timeout_ms):
-        raw_capture.send(MIC.encode() + b"\0\1junk")
+        raw_capture.send(MIC.encode() + _NUL_AND_VERSION + b"junk")
         vad.receive(10)
         return listener.receive(timeout_ms)
 

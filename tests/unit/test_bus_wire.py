@@ -39,6 +39,8 @@ def _data(info) -> st.SearchStrategy:
         return simple[name]
     if name == "LiteralType":
         return st.sampled_from(info.values)
+    if name == "TupleType":
+        return st.tuples(*[_data(one) for one in info.item_types]).map(list)
     if name == "VarTupleType":
         return st.lists(_data(info.item_type), max_size=3)
     if name == "DictType":
