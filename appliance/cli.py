@@ -276,6 +276,28 @@ def _detail(entry: dict[str, Any]) -> str:
 
 
 @app.command()
+def events(
+    *,
+    words: Annotated[
+        bool, typer.Option(help="Also what was said and answered; otherwise it is left out.")
+    ] = False,
+    turns: Annotated[bool, typer.Option(help="Only the records of finished turns.")] = False,
+) -> None:
+    """Follow the conversation's events, one JSON object a line, until Ctrl-C."""
+    from appliance import events as following
+    from appliance.messages import TurnRecord
+
+    topics = [TurnRecord.topic] if turns else following.EVENT_TOPICS
+    try:
+        for entry in following.follow(configuration.load().runtime_path, topics):
+            if entry is not None:
+                sys.stdout.write(following.to_line(*entry, words=words) + "\n")
+                sys.stdout.flush()
+    except (KeyboardInterrupt, BrokenPipeError):
+        return
+
+
+@app.command()
 def doctor(
     *,
     chirp: Annotated[
