@@ -88,6 +88,11 @@ class AsrEngine(Protocol):
         """As configured."""
         ...
 
+    @property
+    def knows_times(self) -> bool:
+        """Whether it tells when a word was said, instead of guessing."""
+        ...
+
     def transcribe(
         self,
         samples: NDArray[np.float32],

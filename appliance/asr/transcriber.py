@@ -1,12 +1,12 @@
 """From the samples of an utterance to its words: the fast way first, the sure way on doubt."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.asr.engine import AsrEngine, Context, Timings
+from appliance.asr.engine import AsrEngine, Context, Timings, Transcription
 from appliance.asr.features import SAMPLE_RATE_HZ
 from appliance.asr.guard import Verdict, is_suspect, judge, spoken_text, spoken_words
 from appliance.asr.words import HeardWord, splice, text_of
@@ -18,6 +18,8 @@ _PAUSE_S = 0.2
 _PAUSE_DROP_DB = 20.0
 """A pause is this far below the loud parts; a cut anywhere else needs an overlap."""
 _OVERLAP_S = 1.0
+_MAX_AMPLITUDE = 100.0
+"""Full scale is 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class Transcriber:
             ApplianceError: the model does not know the language.
         """
         utterance = Utterance("", 0.0, 0.0, 0, False, Timings(0.0, 0.0, 0.0))
+        samples = finite(samples)
         pieces = list(split_at_pauses(samples))
         if len(pieces) == 1:
             return self._piece(samples, prompt, words, cancelled)
@@ -97,6 +100,30 @@ class Transcriber:
             prompt = ""
         return utterance
 
+    @property
+    def knows_times(self) -> bool:
+        """Whether words come with the times at which they were said, or with guesses."""
+        return self._engine.knows_times
+
+    def glimpse(
+        self,
+        samples: NDArray[np.float32],
+        *,
+        prompt: str = "",
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Utterance | None:
+        """Return the words in at most 29 s of ``samples``, word by word; None if in doubt.
+
+        For words that are asked for again soon: nothing is heard twice.
+
+        Raises:
+            TranscriptionCancelledError: ``cancelled`` returned true.
+        """
+        samples = finite(samples)
+        heard = self._hear(samples, self._context, prompt, True, cancelled)
+        verdict = judge(heard, samples, "cut")
+        return None if verdict is Verdict.RETRY_FULL else _utterance(heard, verdict, samples)
+
     def _piece(
         self,
         samples: NDArray[np.float32],
@@ -104,32 +131,49 @@ class Transcriber:
         words: bool,
         cancelled: Callable[[], bool],
     ) -> Utterance:
-        audio_s = len(samples) / SAMPLE_RATE_HZ
-        context, retries, timings = self._context, 0, Timings(0.0, 0.0, 0.0)
-        while True:
-            heard = self._engine.transcribe(
-                samples,
-                language=self._language,
-                context=context,
-                prompt=prompt,
-                words=words,
-                cancelled=cancelled,
-            )
-            timings += heard.timings
-            verdict = judge(heard, samples, context)
-            if verdict is not Verdict.RETRY_FULL:
-                break
-            context, retries, prompt = "full", 1, ""
-        said = verdict is Verdict.OK
-        return Utterance(
-            text=spoken_text(heard.text) if said else "",
-            avg_logprob=heard.avg_logprob,
-            no_speech_prob=heard.no_speech_prob,
-            retries=retries,
-            suspect=said and is_suspect(heard, audio_s),
-            timings=timings,
-            words=spoken_words(heard.words) if said else (),
+        heard = self._hear(samples, self._context, prompt, words, cancelled)
+        verdict = judge(heard, samples, self._context)
+        if verdict is not Verdict.RETRY_FULL:
+            return _utterance(heard, verdict, samples)
+        again = self._hear(samples, "full", "", words, cancelled)
+        utterance = _utterance(again, judge(again, samples, "full"), samples)
+        return replace(utterance, retries=1, timings=heard.timings + again.timings)
+
+    def _hear(
+        self,
+        samples: NDArray[np.float32],
+        context: Context,
+        prompt: str,
+        words: bool,
+        cancelled: Callable[[], bool],
+    ) -> Transcription:
+        return self._engine.transcribe(
+            samples,
+            language=self._language,
+            context=context,
+            prompt=prompt,
+            words=words,
+            cancelled=cancelled,
         )
+
+
+def _utterance(heard: Transcription, verdict: Verdict, samples: NDArray[np.float32]) -> Utterance:
+    said = verdict is not Verdict.NOTHING_SAID
+    return Utterance(
+        text=spoken_text(heard.text) if said else "",
+        avg_logprob=heard.avg_logprob,
+        no_speech_prob=heard.no_speech_prob,
+        retries=0,
+        suspect=said and is_suspect(heard, len(samples) / SAMPLE_RATE_HZ),
+        timings=heard.timings,
+        words=spoken_words(heard.words) if said else (),
+    )
+
+
+def finite(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return ``samples`` with silence where they are no sound: one NaN spoils every feature."""
+    good = np.abs(samples) <= _MAX_AMPLITUDE
+    return samples if good.all() else np.where(good, samples, np.float32(0.0))
 
 
 def split_at_pauses(samples: NDArray[np.float32]) -> Iterator[Piece]:

@@ -66,6 +66,7 @@ class WhisperCppEngine:
     """One Whisper model in memory."""
 
     name: EngineName = "whisper.cpp"
+    knows_times = False
 
     def __init__(self, model_dir: Path, *, threads: int = 1) -> None:
         """Load the ggml file of ``model_dir`` (0.1 s for tiny).

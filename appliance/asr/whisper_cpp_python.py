@@ -35,6 +35,7 @@ class WhisperCppPythonEngine:
     """One Whisper model in memory."""
 
     name: EngineName = "whisper-cpp-python"
+    knows_times = False
 
     def __init__(self, model_dir: Path, *, threads: int = 1) -> None:
         """Load the ggml file of ``model_dir``.

@@ -41,6 +41,7 @@ class CTranslate2Engine:
     """One Whisper model in memory."""
 
     name: EngineName = "ctranslate2"
+    knows_times = True
 
     def __init__(self, model_dir: Path, *, threads: int = 1, compute_type: str = "auto") -> None:
         """Load a CTranslate2 model folder (0.3 s for tiny) on ``threads`` cores.

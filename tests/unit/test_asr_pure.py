@@ -65,6 +65,7 @@ class Scripted:
     """An engine that says what the test tells it to, and remembers what it was asked."""
 
     name: EngineName = "ctranslate2"
+    knows_times = True
 
     def __init__(self, *answers: Transcription) -> None:
         self.answers = list(answers)
