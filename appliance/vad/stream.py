@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from appliance.audio.blocks import BLOCK_SAMPLES, RATE_HZ
+from appliance.audio.blocks import BLOCK_SAMPLES, RATE_HZ, Samples
 from appliance.ipc.audio_ring import Block
 from appliance.messages import (
     Message,
@@ -23,6 +23,7 @@ from appliance.vad.detector import SpeechDetector, State
 from appliance.vad.engine import FRAME_SAMPLES, VoiceDetector
 from appliance.vad.near_end import NearEndReflex
 from appliance.vad.timeline import Timeline
+from appliance.vad.turn_audio import TurnAudio
 
 ANNOUNCED_BLOCKS = 2
 """So many of the newest blocks an announcement's direction is about."""
@@ -64,6 +65,7 @@ class SpeechStream:
         self._voice = voice
         self._reflex = reflex or NearEndReflex()
         self._timeline = Timeline()
+        self._turn = TurnAudio()
         self._belief = 0.0
         """Integral of the near-end belief over the samples of the frame so far."""
         self._frame = np.zeros(FRAME_SAMPLES, np.float32)
@@ -96,6 +98,7 @@ class SpeechStream:
                 block, level_db, direction_deg if index >= first_announced else None
             )
             position = number * BLOCK_SAMPLES
+            self._turn.add(position, block.samples, far_end_active=far_end_active)
             was_active = self._reflex.active
             self._reflex.take_block(
                 position, level_db, block.near_end, far_end_active=far_end_active
@@ -106,6 +109,10 @@ class SpeechStream:
                 messages.append(self._near_end())
             messages += speech
         return messages
+
+    def turn_so_far(self) -> Samples:
+        """The sound of the turn up to the newest block, (n,), its last 8 s at most."""
+        return self._turn.so_far()
 
     def _take(self, position: int, block: Block) -> list[Message]:
         samples = block.samples
@@ -168,6 +175,7 @@ class SpeechStream:
         utterance_id, start_ns = line.utterance_id(event.start), line.time_ns(event.start)
         match event:
             case detection.SpeechStarted():
+                self._turn.begin(event.start)
                 return SpeechStarted(
                     session_id=session_id,
                     utterance_id=utterance_id,
@@ -193,6 +201,7 @@ class SpeechStream:
                     direction_deg=line.direction_deg(event.start, event.decided_at),
                 )
             case detection.SpeechEnded():
+                self._turn.end(event.end)
                 return SpeechEnded(
                     session_id=session_id,
                     utterance_id=utterance_id,
