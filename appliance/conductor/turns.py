@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from appliance.conductor import phrases
 from appliance.conductor.answering import MOST_RETRIES, SERVANTS, Answering
+from appliance.conductor.attention import Attention
 from appliance.conductor.endpointing import Endpointing
 from appliance.conductor.ledger import Ledger
 from appliance.conductor.overlapping import PAUSE_AFTER_MS, Overlapping
@@ -56,8 +57,6 @@ _SPEAKING_AGAIN_MS = 400
 """A commit waits so long for a sound in the pause to become speech, or not."""
 _INTERRUPTED_BOUND_MS = 1_500
 """Longest wait for how much of an interrupted answer was played."""
-_WAKE_MS = 2_000
-"""Speech that begins so soon after the wake word was meant."""
 _PREPARED_WORDS = 3
 """llm reads the question so many words at a time while it is being asked."""
 _SLOW_MS = 700
@@ -77,8 +76,9 @@ class TurnTaker(Overlapping):
         )
         self._heard_until_ns = 0
         """Speech before this was answered already."""
-        self._attentive_until_ns = 0
-        self._wake_end_ns = 0
+        self._attention = Attention(
+            wake_word=settings.wake_word, follow_up_ms=settings.follow_up_ms
+        )
         self.expects_slow_answer = False
         """Whether the last answers were slow; set by whoever keeps the figures."""
 
@@ -177,7 +177,7 @@ class TurnTaker(Overlapping):
         if self._state == "speaking" or (turn is not None and turn.source != "speech"):
             return None
         if turn is None:
-            if not self._is_attentive(event):
+            if not self._attention.is_meant(onset_ns):
                 return None
             turn = self._begin("speech", event.speech_start_ns)
             self._out.append(Prepare(session_id=self._session_id, messages=self._conversation()))
@@ -186,13 +186,13 @@ class TurnTaker(Overlapping):
         turn.waiting_since_ns = self._now_ns
         segment = turn.segments[-1] if turn.segments else None
         if segment is None or (segment.ended and segment.utterance_id != event.utterance_id):
-            segment = Segment(event.utterance_id, self._after_wake_word(event))
+            segment = Segment(event.utterance_id, self._attention.after_call(event))
             turn.segments.append(segment)
         elif segment.ended:
             return None  # vad was restarted and tells again what was heard already
         else:
             segment.utterance_id = event.utterance_id
-            segment.spans = merge_spans(segment.spans, self._after_wake_word(event))
+            segment.spans = merge_spans(segment.spans, self._attention.after_call(event))
         if self._state == "idle":
             self._enter("listening")
         return segment
@@ -278,7 +278,7 @@ class TurnTaker(Overlapping):
         turn = self._turn
         if segment is None or turn is None:
             return
-        segment.spans = merge_spans(segment.spans, self._after_wake_word(event))
+        segment.spans = merge_spans(segment.spans, self._attention.after_call(event))
         segment.speech_end_ns = event.speech_end_ns
         segment.paused = True
         turn.commit_at_ns = 0
@@ -307,7 +307,7 @@ class TurnTaker(Overlapping):
         if segment is None or turn is None:
             return
         if segment.request is None or segment.speech_end_ns != event.speech_end_ns:
-            segment.spans = merge_spans(segment.spans, self._after_wake_word(event))
+            segment.spans = merge_spans(segment.spans, self._attention.after_call(event))
             self._transcribe(segment)
             turn.commit_at_ns = 0
         segment.speech_end_ns = event.speech_end_ns
@@ -404,28 +404,8 @@ class TurnTaker(Overlapping):
 
     # --- who is meant ----------------------------------------------------------------------
 
-    def _is_attentive(self, event: SpeechEvent) -> bool:
-        """Whether speech that begins a turn is meant for the appliance."""
-        if not self._settings.wake_word:
-            return True
-        onset_ns = event.speech_start_ns + self._settings.preroll_ms * 1_000_000
-        return onset_ns <= self._attentive_until_ns
-
     def _on_wake_word(self, message: WakeWord) -> None:
-        self._wake_end_ns = message.end_ns
-        self._attentive_until_ns = max(
-            self._attentive_until_ns, message.end_ns + _WAKE_MS * 1_000_000
-        )
-
-    def _after_wake_word(self, event: SpeechEvent) -> tuple[Span, ...]:
-        """The event's audio without the call that it begins with."""
-        skipped = (self._wake_end_ns - event.speech_start_ns) // 10_000_000
-        if not self._settings.wake_word or skipped <= 0 or not event.spans:
-            return event.spans
-        first, *rest = event.spans
-        if first.first + skipped >= first.last:
-            return event.spans[-1:] if rest else (Span(first.epoch, first.last, first.last),)
-        return (Span(first.epoch, first.first + skipped, first.last), *rest)
+        self._attention.called(message.end_ns)
 
     def _on_mute(self, message: MuteState) -> None:
         self._muted = message.hardware or message.software
@@ -475,7 +455,7 @@ class TurnTaker(Overlapping):
         overlap, segment = self._overlap, self._overlap_segment
         self._overlap = self._overlap_segment = None
         self._paused_answer = False
-        self._attentive_until_ns = message.ended_ns + self._settings.follow_up_ms * 1_000_000
+        self._attention.answered(message.ended_ns)
         self._finish(turn, "lost" if message.error and not played else outcome, played)
         if overlap is not None and segment is not None:
             self._take_floor(segment)  # who still speaks when the answer is over has the floor

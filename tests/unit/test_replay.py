@@ -90,7 +90,8 @@ def story(messages: list[Message]) -> list[str]:
                 told.append(type(message).__name__)
             case TurnRecord():
                 overlaps = [overlap.kind for overlap in message.overlaps]
-                told.append(
+                said, answer = message.transcript, message.reply
+                told.append(f"{message.outcome}: {said} -> {answer} {overlaps}")
                     f"{message.outcome}: {message.transcript} -> {message.reply} {overlaps}"
                 )
     return told
