@@ -92,8 +92,6 @@ def story(messages: list[Message]) -> list[str]:
                 overlaps = [overlap.kind for overlap in message.overlaps]
                 said, answer = message.transcript, message.reply
                 told.append(f"{message.outcome}: {said} -> {answer} {overlaps}")
-                    f"{message.outcome}: {message.transcript} -> {message.reply} {overlaps}"
-                )
     return told
 
 
