@@ -31,6 +31,8 @@ class PlaybackEventKind(Enum):
     """Faded out and dropped on request; nothing of it is heard after this."""
     DRAINED = "drained"
     """Played to its end; nothing of it is heard after this."""
+    GAIN_REACHED = "gain_reached"
+    """From here on the gain that was last asked for is in force."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class _Utterance:
     """Envelope at the last sample given, 0 to 1."""
     fade_out_per_sample: float = 0.0
     """Slope of the envelope towards the end, once the end is known."""
+    held: bool = False
     heard: bool = False
     starving: bool = False
     finished: bool = False
@@ -89,7 +92,8 @@ class _Utterance:
 class PlaybackQueue:
     """A queue of utterances that is rendered block by block.
 
-    Utterances play in the order in which they were first named, one after the other. At the
+    Utterances play in the order in which they were first named, one after the other; one that is
+    held plays after those that wait when it is released. At the
     start, the end, a flush and an underflow of an utterance a short linear envelope keeps the
     output free of clicks. To be able to fade when the audio runs out unannounced, the last
     `fade_ms` of an unfinished utterance are held back.
@@ -126,6 +130,20 @@ class PlaybackQueue:
             utterance.queued += len(samples)
         return True
 
+    def hold(self, utterance_id: str) -> None:
+        """Collect an utterance's audio, but play nothing of it before `release`."""
+        utterance = self._find_or_begin(utterance_id)
+        if utterance is not None and utterance.played == 0:
+            utterance.held = True
+
+    def release(self, utterance_id: str) -> None:
+        """Let a held utterance play, after those that may play already."""
+        utterance = self._find(utterance_id)
+        if utterance is not None and utterance.held:
+            utterance.held = False
+            self._utterances.remove(utterance)
+            self._utterances.append(utterance)
+
     def finish(self, utterance_id: str) -> None:
         """Promise that no more audio of the utterance comes. One without any drains in its turn."""
         utterance = self._find_or_begin(utterance_id)
@@ -157,6 +175,13 @@ class PlaybackQueue:
         self._gain_steps = max(1, round(self.rate_hz * ramp_ms / 1000))
         self._gain_step = (gain - self._gain) / self._gain_steps
 
+    def progress(self, utterance_id: str) -> tuple[int, int]:
+        """How many samples of an utterance were rendered, and how many wait."""
+        utterance = self._find(utterance_id)
+        if utterance is None:
+            return self._ended.get(utterance_id, 0), 0
+        return utterance.played, utterance.queued
+
     @property
     def queued_samples(self) -> int:
         """Samples that wait, of all utterances."""
@@ -172,8 +197,7 @@ class PlaybackQueue:
         gains = self._advance_gain(frames)
         output: Samples | None = None
         position = 0
-        while self._utterances and position < frames:
-            utterance = self._utterances[0]
+        while position < frames and (utterance := self._current()) is not None:
             count = self._available(utterance, frames - position)
             if count:
                 if output is None:
@@ -184,7 +208,7 @@ class PlaybackQueue:
                 self._note_started(utterance, output[span], position)
                 position += count
             if utterance.queued == 0 and utterance.finished:
-                self._utterances.popleft()
+                self._utterances.remove(utterance)
                 ended = (
                     PlaybackEventKind.FLUSHED if utterance.flushed else PlaybackEventKind.DRAINED
                 )
@@ -203,7 +227,10 @@ class PlaybackQueue:
     def take_events(self) -> list[PlaybackEvent]:
         """The events since the last call, in order."""
         events, self._events = self._events, []
-        return events
+        return sorted(events, key=lambda event: event.frame)
+
+    def _current(self) -> _Utterance | None:
+        return next((u for u in self._utterances if not u.held), None)
 
     def _find(self, utterance_id: str) -> _Utterance | None:
         for utterance in self._utterances:
@@ -259,6 +286,17 @@ class PlaybackQueue:
             return self._gain
         left = self._gain_steps - np.arange(1, frames + 1, dtype=np.float32)
         ramp = self._gain_target - np.maximum(left, 0) * self._gain_step
+        if self._gain_steps <= frames:
+            utterance_id = current.utterance_id if (current := self._current()) else ""
+            played = current.played if current else 0
+            self._events.append(
+                PlaybackEvent(
+                    PlaybackEventKind.GAIN_REACHED,
+                    utterance_id,
+                    self.frame + self._gain_steps,
+                    played,
+                )
+            )
         self._gain_steps = max(0, self._gain_steps - frames)
         self._gain = float(ramp[-1]) if self._gain_steps else self._gain_target
         return ramp.astype(np.float32)

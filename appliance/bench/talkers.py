@@ -77,7 +77,8 @@ def _synthesise(texts: tuple[str, ...]) -> tuple[Recording, ...]:
     engine = PiperEngine(next(folder.glob("*.onnx")), name)
     result = []
     for text in texts:
-        spoken = np.concatenate(list(engine.synthesise(text, cancelled=lambda: False)))
+        rendered = engine.synthesise(text, cancelled=lambda: False)
+        spoken = np.concatenate([stretch.samples for stretch in rendered])
         samples: Samples = soxr.resample(spoken, engine.rate_hz, RATE_HZ)
         result.append(Recording(text, samples, text))
     engine.close()

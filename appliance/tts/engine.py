@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -19,24 +20,44 @@ class TtsError(ApplianceError):
     """The voice could not be loaded or could not speak."""
 
 
+@dataclass(frozen=True)
+class Rendered:
+    """The next stretch of a sentence."""
+
+    samples: Audio
+    ends_sentence: bool
+    word_ends: tuple[int, ...] = ()
+    """Where the words that end in this sentence end, in samples from the sentence's start. Told
+    once for each sentence, with any of its stretches; a word is what stands between spaces."""
+
+
 class TtsEngine(Protocol):
-    """A synthesiser of one voice. One caller at a time; not thread-safe."""
+    """A synthesiser of one voice. One caller at a time; only `interrupt` may come in between."""
 
     @property
     def rate_hz(self) -> int:
         """Sample rate of everything `synthesise` yields."""
         ...
 
-    def synthesise(self, text: str, *, cancelled: Callable[[], bool]) -> Iterator[Audio]:
-        """Speak `text`, one array per sentence, as the engine renders it (see `speech`).
+    @property
+    def language(self) -> str:
+        """Of the voice, such as `en-us`."""
+        ...
+
+    def synthesise(self, text: str, *, cancelled: Callable[[], bool]) -> Iterator[Rendered]:
+        """Speak `text`, one sentence after the other, each in stretches as it is rendered.
 
         Args:
             text: plain words and punctuation; nothing speakable yields nothing.
-            cancelled: asked before each sentence; once True nothing more is yielded.
+            cancelled: asked before each stretch; once True nothing more is yielded.
 
         Raises:
             TtsError: the engine failed.
         """
+        ...
+
+    def interrupt(self) -> None:
+        """End the `synthesise` that another thread is waiting for, as soon as possible."""
         ...
 
     def close(self) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from appliance.tts.engine import Audio, TtsError
+from appliance.tts.engine import Audio, Rendered, TtsError
+from appliance.tts.words import by_length
 
 _TIMEOUT_S = 20
 
@@ -29,6 +30,7 @@ class EspeakEngine:
         program = shutil.which("espeak-ng")
         if program is None:
             raise TtsError("espeak-ng is not installed: run 'sudo apt install espeak-ng'")
+        self._voice = voice
         self._command = [program, "-v", voice, "--stdout", "-b", "1"]
         self._rate_hz, _ = self._speak("a")
 
@@ -37,13 +39,21 @@ class EspeakEngine:
         """See `TtsEngine.rate_hz`."""
         return self._rate_hz
 
-    def synthesise(self, text: str, *, cancelled: Callable[[], bool]) -> Iterator[Audio]:
-        """See `TtsEngine.synthesise`; the whole text is one array."""
+    @property
+    def language(self) -> str:
+        """See `TtsEngine.language`."""
+        return self._voice
+
+    def synthesise(self, text: str, *, cancelled: Callable[[], bool]) -> Iterator[Rendered]:
+        """See `TtsEngine.synthesise`; the whole text is one stretch."""
         if cancelled() or not any(symbol.isalnum() for symbol in text):
             return
         _, audio = self._speak(text)
         if audio.size:
-            yield audio
+            yield Rendered(audio, True, by_length(text.split(), audio, self._rate_hz))
+
+    def interrupt(self) -> None:
+        """See `TtsEngine.interrupt`; espeak-ng takes some 10 ms, so it is left to finish."""
 
     def close(self) -> None:
         """See `TtsEngine.close`; nothing is held between texts."""

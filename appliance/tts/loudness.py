@@ -19,6 +19,9 @@ _BLOCK_MS = 400
 _HOP_MS = 100
 _ABSOLUTE_GATE_LUFS = -70.0
 _RELATIVE_GATE_LU = -10.0
+_HOLD_MS, _SMOOTH_MS = 5, 2
+LIMITER_REACH_MS = _HOLD_MS + _SMOOTH_MS + 1
+"""How far a peak turns down what is around it; the last one is the interpolation's."""
 
 # BS.1770-4, tables 1 and 2: head (high shelf) and RLB (high pass), for 48 kHz.
 _SHELF = (
@@ -51,14 +54,14 @@ def loudness_lufs(audio: Audio, rate_hz: int) -> float:
 
 
 class LoudnessNormaliser:
-    """A slow gain toward one loudness, moving between chunks of speech and never within one.
+    """A slow gain toward one loudness, moving between sentences and never within one.
 
     What counts is the running loudness of the last `memory_s` of speech, so that a quiet sentence
     stays quieter than its neighbours. It starts from what the voice is expected to have, so that a
     first "Yes." is not stretched to a level of its own.
 
     Args:
-        rate_hz: of every chunk.
+        rate_hz: of all speech.
         target_lufs: where the running loudness goes.
         expected_lufs: loudness of the voice as its engine renders it, roughly.
         expected_s: seconds of speech that the expectation counts for.
@@ -88,22 +91,22 @@ class LoudnessNormaliser:
         """The present gain."""
         return min(self._max_gain_db, self._target_lufs - float(_to_lufs(self._power)))
 
-    def apply(self, chunk: Audio) -> Audio:
-        """The chunk at the running gain, limited to -1 dBFS; same shape."""
-        lufs = loudness_lufs(chunk, self._rate_hz)
+    def learn(self, speech: Audio) -> None:
+        """Take a sentence as its engine rendered it, shape (n,), into account."""
+        lufs = loudness_lufs(speech, self._rate_hz)
         if np.isfinite(lufs):
-            seconds = chunk.size / self._rate_hz
+            seconds = speech.size / self._rate_hz
             total_s = self._weight_s + seconds
             self._power = (self._power * self._weight_s + _power(lufs) * seconds) / total_s
             self._weight_s = min(total_s, self._memory_s)
-        return limit(chunk * np.float32(10 ** (self.gain_db / 20)), self._rate_hz)
 
 
 def limit(audio: Audio, rate_hz: int, *, ceiling_db: float = -1.0) -> Audio:
     """Keep every sample within the ceiling (dBFS), turning the level down smoothly around peaks.
 
     The gain is found per millisecond, held 5 ms before and after a peak, smoothed, and
-    interpolated: each sample is divided at least as much as its own millisecond needs.
+    interpolated: each sample is divided at least as much as its own millisecond needs. What lies
+    further than `LIMITER_REACH_MS` from a sample does not matter to it.
     """
     ceiling = 10 ** (ceiling_db / 20)
     if audio.size == 0 or np.abs(audio).max() <= ceiling:
@@ -113,12 +116,10 @@ def limit(audio: Audio, rate_hz: int, *, ceiling_db: float = -1.0) -> Audio:
     padded = np.pad(np.abs(audio), (0, n_steps * step - audio.size))
     peaks = padded.reshape(n_steps, step).max(axis=1)
     needed = np.minimum(1.0, ceiling / np.maximum(peaks, ceiling))
-    smooth_steps = 2
-    reach = smooth_steps + 3
     held = np.lib.stride_tricks.sliding_window_view(
-        np.pad(needed, reach + smooth_steps, constant_values=1.0), 2 * reach + 1
+        np.pad(needed, _HOLD_MS + _SMOOTH_MS, constant_values=1.0), 2 * _HOLD_MS + 1
     ).min(axis=-1)
-    gain = np.convolve(held, np.full(2 * smooth_steps + 1, 1 / (2 * smooth_steps + 1)), "valid")
+    gain = np.convolve(held, np.full(2 * _SMOOTH_MS + 1, 1 / (2 * _SMOOTH_MS + 1)), "valid")
     centres = (np.arange(n_steps) + 0.5) * step
     per_sample = np.interp(np.arange(audio.size), centres, gain)
     limited = audio * per_sample.astype(np.float32)

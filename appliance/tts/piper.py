@@ -1,21 +1,27 @@
 """Speech by Piper (VITS on ONNX Runtime, phonemes by espeak-ng). GPL-3.0, imported only here.
 
-The session is made here rather than by `PiperVoice.load`, which sets neither threads nor
-optimisation. Without graph optimisation a medium voice loads in a third of the time and speaks
-just as fast (docs/decisions/0006-voice.md); a second thread gains nothing.
+Piper finds the phonemes; the model runs in `vits`, a stretch at a time. `PiperVoice.load` would set
+neither threads nor optimisation.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime as ort
 from piper import PiperConfig, PiperVoice
+from piper.const import BOS, PAD
 
-from appliance.tts.engine import Audio, TtsError
+from appliance.tts.engine import Rendered, TtsError
+from appliance.tts.vits import VitsModel
+from appliance.tts.words import by_length, share_out
 
 
 class PiperEngine:
@@ -40,48 +46,117 @@ class PiperEngine:
             config = PiperConfig.from_dict(json.loads(config_path.read_text(encoding="utf-8")))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise TtsError(f"the voice file {config_path} is damaged: {repair}") from error
-
-        options = ort.SessionOptions()
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.intra_op_num_threads = n_threads
-        options.inter_op_num_threads = 1
-        # Waiting threads must not take the core from the audio callback.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # The arena keeps what the longest sentence ever needed: 320 MB after 10 s of speech, 650 MB
-        # after 16 s. Without it the process stays near 150 MB, for a tenth more CPU time.
-        options.enable_cpu_mem_arena = False
-        options.enable_mem_pattern = False
-        options.log_severity_level = 4  # errors arrive as exceptions; stderr stays quiet
         try:
-            session = ort.InferenceSession(
-                str(model_path), options, providers=["CPUExecutionProvider"]
-            )
+            self._model = VitsModel(model_path, n_threads)
         except Exception as error:  # the runtime's exceptions share no other base
             raise TtsError(f"the voice file {model_path} is damaged: {repair}") from error
-        self._voice = PiperVoice(session=session, config=config)
+        self._voice = PiperVoice(session=self._model.front, config=config)
         self._name = model_name
+        self._idle = self._running = ort.RunOptions()
+        """Options of the inference that runs."""
         for _ in self.synthesise("Hello.", cancelled=lambda: False):
             pass
 
     @property
     def rate_hz(self) -> int:
         """See `TtsEngine.rate_hz`."""
-        return self._voice.config.sample_rate
+        rate_hz: int = self._voice.config.sample_rate
+        return rate_hz
 
-    def synthesise(self, text: str, *, cancelled: Callable[[], bool]) -> Iterator[Audio]:
+    @property
+    def language(self) -> str:
+        """See `TtsEngine.language`."""
+        language: str = self._voice.config.espeak_voice
+        return language
+
+    def synthesise(self, text: str, *, cancelled: Callable[[], bool]) -> Iterator[Rendered]:
         """See `TtsEngine.synthesise`."""
-        # "[[" would switch Piper to raw phonemes, and C strings end at a zero.
-        for phonemes in self._voice.phonemize(text.replace("[[", " ").replace("\0", " ")):
-            if cancelled():
-                return
-            if not any(symbol.isalpha() for symbol in phonemes):
-                continue
-            try:
-                audio = self._voice.phoneme_ids_to_audio(self._voice.phonemes_to_ids(phonemes))
-            except Exception as error:
+        options = ort.RunOptions()
+        try:
+            yield from self._synthesise(text, cancelled, options)
+        except TtsError:
+            raise
+        except Exception as error:
+            if not options.terminate:
                 raise TtsError(f"the voice {self._name} failed to speak: {error}") from error
-            yield np.ascontiguousarray(audio, dtype=np.float32).reshape(-1)
+
+    def interrupt(self) -> None:
+        """See `TtsEngine.interrupt`; the runtime looks at it some hundred times a second."""
+        self._running.terminate = True
 
     def close(self) -> None:
         """See `TtsEngine.close`."""
-        del self._voice
+        del self._voice, self._model
+
+    def _synthesise(
+        self, text: str, cancelled: Callable[[], bool], options: ort.RunOptions
+    ) -> Iterator[Rendered]:
+        words = text.split()
+        sentences = self._phonemes(text)
+        shares: list[list[int]] | None = None
+        said = 0
+        for n, phonemes in enumerate(sentences):
+            stretches = self._model.render(self._inputs(phonemes), options)
+            for number in itertools.count():
+                if cancelled():
+                    return
+                self._running = options
+                stretch = next(stretches)
+                self._running = self._idle
+                word_ends: tuple[int, ...] = ()
+                # the words of a sentence are not waited for with its first sound
+                if number == 1 or (stretch.last and number == 0):
+                    shares = shares or share_out(
+                        [_sounds(self._phonemes(word)) for word in words],
+                        [_sounds([sentence]) for sentence in sentences],
+                    )
+                    if stretch.id_ends is None:
+                        spoken = words[said : said + len(shares[n])]
+                        word_ends = by_length(spoken, stretch.samples, self.rate_hz)
+                    else:
+                        sound_ends = self._sound_ends(phonemes, stretch.id_ends)
+                        word_ends = tuple(sound_ends[share] for share in shares[n])
+                    said += len(shares[n])
+                yield Rendered(stretch.samples, stretch.last, word_ends)
+                if stretch.last:
+                    break
+
+    def _phonemes(self, text: str) -> list[list[str]]:
+        """Of each sentence that has any."""
+        # "[[" would switch Piper to raw phonemes, and C strings end at a zero.
+        sentences = self._voice.phonemize(text.replace("[[", " ").replace("\0", " "))
+        return [phonemes for phonemes in sentences if _sounds([phonemes])]
+
+    def _inputs(self, phonemes: list[str]) -> dict[str, npt.NDArray[Any]]:
+        ids = self._voice.phonemes_to_ids(phonemes)
+        config = self._voice.config
+        scales = (config.noise_scale, config.length_scale, config.noise_w_scale)
+        inputs: dict[str, npt.NDArray[Any]] = {
+            "input": np.array([ids], np.int64),
+            "input_lengths": np.array([len(ids)], np.int64),
+            "scales": np.array(scales, np.float32),
+        }
+        if config.num_speakers > 1:
+            inputs["sid"] = np.array([config.default_speaker_id], np.int64)
+        return inputs
+
+    def _sound_ends(self, phonemes: list[str], id_ends: npt.NDArray[np.int64]) -> list[int]:
+        """Where the first 0, 1, 2 ... sounds of a sentence end, in samples."""
+        id_map = self._voice.config.phoneme_id_map
+        ends = [0]
+        position = len(id_map[BOS]) + len(id_map[PAD]) - 1
+        for phoneme in phonemes:
+            if phoneme in id_map:
+                position += len(id_map[phoneme]) + len(id_map[PAD])
+            if _is_sound(phoneme):
+                ends.append(int(id_ends[min(position, len(id_ends) - 1)]))
+        return ends
+
+
+def _sounds(sentences: Iterable[Iterable[str]]) -> int:
+    return sum(_is_sound(phoneme) for phonemes in sentences for phoneme in phonemes)
+
+
+def _is_sound(phoneme: str) -> bool:
+    """No punctuation, and no modifier such as a stress mark."""
+    return unicodedata.category(phoneme[:1]) in ("Ll", "Lu", "Lo")

@@ -132,11 +132,12 @@ class Loudspeaker:
         """Whether something can be heard."""
         return self._stream.is_open
 
-    @property
-    def queued_ms(self) -> float:
-        """Audio that waits, in milliseconds."""
-        queue = self._queue
-        return 1000 * queue.queued_samples / queue.rate_hz if queue is not None else 0.0
+    def progress_ms(self, utterance_id: str) -> tuple[float, float]:
+        """How much of an utterance was handed to the device, and how much waits."""
+        queue = self._prepared()
+        with self._lock:
+            played, waiting = queue.progress(utterance_id)
+        return 1000 * played / queue.rate_hz, 1000 * waiting / queue.rate_hz
 
     @property
     def underflows(self) -> int:
@@ -185,6 +186,18 @@ class Loudspeaker:
         if not accepted:
             self._resamplers.pop(utterance_id, None)
         return accepted
+
+    def hold(self, utterance_id: str) -> None:
+        """Collect an utterance's audio, but play nothing of it before `release`."""
+        queue = self._prepared()
+        with self._lock:
+            queue.hold(utterance_id)
+
+    def release(self, utterance_id: str) -> None:
+        """Let a held utterance play: from the next device buffer on, if nothing else plays."""
+        queue = self._prepared()
+        with self._lock:
+            queue.release(utterance_id)
 
     def finish(self, utterance_id: str) -> None:
         """No more audio of the utterance comes: when it is played, it has drained."""

@@ -1,84 +1,71 @@
-"""Which pieces of which utterance have been played, and what text that was. Pure."""
+"""Which pieces of which utterance have been played, and which words those were. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+_HEARD_SHARE = 0.75
+"""A word of which so much was played has been said."""
 
-@dataclass
-class _Piece:
-    index: int
+
+@dataclass(frozen=True)
+class SpokenWord:
+    """A word of a text as it was written, and when its sound ends in its utterance."""
+
     text: str
-    duration_ms: float = 0.0
-    reported: bool = False
+    end_ms: float
 
 
 @dataclass
 class _Utterance:
-    pieces: list[_Piece] = field(default_factory=list)
-    complete: bool = False
-
-    @property
-    def duration_ms(self) -> float:
-        return sum(piece.duration_ms for piece in self.pieces)
+    duration_ms: float = 0.0
+    words: list[SpokenWord] = field(default_factory=list)
+    ends: list[tuple[int, float]] = field(default_factory=list)
+    """(index, end in milliseconds) of pieces that are complete and not yet reported."""
 
 
 class Progress:
-    """Follows the utterances handed to the loudspeaker, in the order of their first audio."""
+    """Follows the audio that was handed to the loudspeaker, held or not."""
 
     def __init__(self) -> None:
         self._utterances: dict[str, _Utterance] = {}
 
-    def queued(self, utterance_id: str, index: int, text: str, duration_ms: float) -> None:
-        """Audio of a piece was handed to the loudspeaker; a piece may come in several parts."""
+    def queued(
+        self, utterance_id: str, duration_ms: float, words: Iterable[SpokenWord] = ()
+    ) -> None:
+        """More audio of an utterance was handed over; its words may be told later than it."""
         utterance = self._utterances.setdefault(utterance_id, _Utterance())
-        if not utterance.pieces or utterance.pieces[-1].index != index:
-            utterance.pieces.append(_Piece(index, text))
-        utterance.pieces[-1].duration_ms += duration_ms
+        utterance.duration_ms += duration_ms
+        utterance.words += words
 
-    def complete(self, utterance_id: str) -> None:
-        """No more audio of the utterance comes."""
-        self._utterances.setdefault(utterance_id, _Utterance()).complete = True
+    def piece_complete(self, utterance_id: str, index: int) -> None:
+        """All audio of a piece was handed over."""
+        utterance = self._utterances.setdefault(utterance_id, _Utterance())
+        utterance.ends.append((index, utterance.duration_ms))
 
-    def has_audio(self, utterance_id: str) -> bool:
-        """Whether any audio of it was handed over."""
+    def duration_ms(self, utterance_id: str) -> float:
+        """Audio that was handed over so far."""
         utterance = self._utterances.get(utterance_id)
-        return utterance is not None and utterance.duration_ms > 0
+        return utterance.duration_ms if utterance else 0.0
 
-    def newly_played(self, waiting_ms: float) -> list[tuple[str, int]]:
-        """Pieces that have been played to their end since the last call.
-
-        Args:
-            waiting_ms: audio that waits in the loudspeaker's queue, of all utterances.
-        """
-        played_ms = sum(u.duration_ms for u in self._utterances.values()) - waiting_ms
+    def newly_played(self, utterance_id: str, played_ms: float) -> list[int]:
+        """Pieces with a sound that have been played to their end since the last call."""
+        utterance = self._utterances.get(utterance_id)
         done = []
-        end_ms = 0.0
-        for utterance_id, utterance in self._utterances.items():
-            for position, piece in enumerate(utterance.pieces):
-                end_ms += piece.duration_ms
-                growing = position == len(utterance.pieces) - 1 and not utterance.complete
-                if end_ms <= played_ms and not piece.reported and not growing:
-                    piece.reported = True
-                    done.append((utterance_id, piece.index))
+        # a resampler may give a sample less than it took
+        while utterance and utterance.ends and 0 < utterance.ends[0][1] <= played_ms + 0.1:
+            done.append(utterance.ends.pop(0)[0])
         return done
 
     def ended(self, utterance_id: str, played_ms: float) -> str:
-        """Forget an utterance; returns the words of it that were played.
-
-        A piece that was cut counts with as many of its words as its played share suggests.
-        """
+        """Forget an utterance; returns the words of it that were played, at least mostly."""
         utterance = self._utterances.pop(utterance_id, _Utterance())
-        words: list[str] = []
-        for piece in utterance.pieces:
-            if piece.duration_ms <= 0:
-                continue
-            share = min(1.0, max(0.0, played_ms / piece.duration_ms))
-            played_ms -= piece.duration_ms
-            said = piece.text.split()
-            # the last few milliseconds are a fade and a breath, not a word
-            words += said if share > _WHOLE else said[: int(share * len(said))]
-        return " ".join(words)
-
-
-_WHOLE = 0.95
+        said = []
+        start_ms = 0.0
+        for word in utterance.words:
+            if start_ms + _HEARD_SHARE * (word.end_ms - start_ms) > played_ms:
+                break
+            said.append(word.text)
+            start_ms = word.end_ms
+        return " ".join(filter(None, said))

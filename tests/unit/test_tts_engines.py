@@ -1,10 +1,13 @@
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
+from appliance.tts import vits
 from appliance.tts.engine import TtsError, create_tts_engine
 from appliance.tts.loudness import loudness_lufs
 from appliance.tts.piper import PiperEngine
@@ -32,13 +35,16 @@ def engine(request):
     engine.close()
 
 
+def speak(engine, text):
+    return list(engine.synthesise(text, cancelled=never))
+
+
 def test_speech_is_loud_enough_and_as_long_as_the_words(engine):
-    short = np.concatenate(list(engine.synthesise("Italy's capital is Rome.", cancelled=never)))
-    long = np.concatenate(
-        list(
-            engine.synthesise(
-                "Italy's capital is Rome, which is old, large, and warm.", cancelled=never
-            )
+    short, long = (
+        np.concatenate([stretch.samples for stretch in speak(engine, text)])
+        for text in (
+            "Italy's capital is Rome.",
+            "Italy's capital is Rome, which is old, large, and warm.",
         )
     )
     assert short.dtype == np.float32
@@ -49,29 +55,105 @@ def test_speech_is_loud_enough_and_as_long_as_the_words(engine):
     assert long.size > 1.5 * short.size
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["Rome.", "It was 1969, at 3:15 pm. Twenty of the men left; two did not.", "A - b / c & 7 %"],
+)
+def test_every_word_has_its_end_within_its_sentence(engine, text):
+    said, size, ends = 0, 0, []
+    for stretch in speak(engine, text):
+        size += stretch.samples.size
+        ends += stretch.word_ends
+        if stretch.ends_sentence:
+            assert ends == sorted(ends)
+            assert 0 <= ends[0] <= ends[-1] <= size
+            said += len(ends)
+            size, ends = 0, []
+    assert said == len(text.split())
+
+
+def test_a_longer_word_takes_longer(engine):
+    ends = []
+    for stretch in speak(engine, "A constitutional one"):
+        ends += stretch.word_ends
+    a, constitutional, one = np.diff([0, *ends]) / engine.rate_hz
+    assert constitutional > 2 * max(a, one)
+
+
 @pytest.mark.parametrize("text", ["", "   ", "...", "—"])
 def test_nothing_speakable_yields_nothing(engine, text):
-    assert list(engine.synthesise(text, cancelled=never)) == []
+    assert speak(engine, text) == []
 
 
 @pytest.mark.parametrize("text", ["你好", "[[ a ]] b", "\x00 hm", "ß µ ½ 3.5 %", "a" * 400])
 def test_odd_text_does_no_harm(engine, text):
-    for audio in engine.synthesise(text, cancelled=never):
-        assert np.isfinite(audio).all()
+    for stretch in speak(engine, text):
+        assert np.isfinite(stretch.samples).all()
 
 
 def test_once_cancelled_nothing_is_yielded(engine):
     assert list(engine.synthesise("Hello there. How are you?", cancelled=lambda: True)) == []
 
 
+@pytest.fixture(scope="module")
+def piper():
+    return PiperEngine(VOICE, NAME)
+
+
 @pytest.mark.models
-def test_piper_stops_between_sentences():
-    engine = PiperEngine(VOICE, NAME)
+def test_piper_stops_between_stretches(piper):
     stopped = False
-    sentences = engine.synthesise("One. Two. Three.", cancelled=lambda: stopped)
-    next(sentences)
+    stretches = piper.synthesise("One, two, three, four.", cancelled=lambda: stopped)
+    assert not next(stretches).ends_sentence
     stopped = True
-    assert list(sentences) == []
+    assert list(stretches) == []
+
+
+@pytest.mark.models
+def test_piper_is_interrupted_within_a_stretch_and_speaks_again(piper):
+    text = " ".join(["constitutional"] * 30)
+    done = []
+    thread = threading.Thread(target=lambda: done.append(speak(piper, text)))
+    thread.start()
+    while not done:  # at whatever moment it is told
+        piper.interrupt()
+        thread.join(0.001)
+    assert done == [[]]
+    assert speak(piper, "Yes.")[-1].ends_sentence
+
+
+@pytest.mark.models
+def test_an_interruption_hits_only_what_runs(piper):
+    waiting = piper.synthesise("One, two, three, four.", cancelled=never)
+    next(waiting)
+    piper.interrupt()
+    assert list(waiting)[-1].ends_sentence
+
+
+@pytest.mark.models
+def test_stretches_are_the_whole_sentence_and_the_first_is_short(piper, monkeypatch):
+    text = "The quick brown fox jumped over the lazy dog, and went home."
+    stretches = speak(piper, text)
+    assert 0.2 < stretches[0].samples.size / piper.rate_hz < 0.4
+    assert [stretch.ends_sentence for stretch in stretches][:-1] == [False] * (len(stretches) - 1)
+    assert sum(bool(stretch.word_ends) for stretch in stretches) == 1
+    inputs = piper._inputs(piper._phonemes(text)[0]) | {
+        "scales": np.array([0, 1, 0], np.float32)
+    }  # no chance
+    in_parts = [s.samples for s in piper._model.render(inputs, ort.RunOptions())]
+    monkeypatch.setattr(vits, "_STRETCHES", (10_000,))
+    (whole,) = (s.samples for s in piper._model.render(inputs, ort.RunOptions()))
+    assert len(in_parts) > 2
+    np.testing.assert_allclose(np.concatenate(in_parts), whole, atol=1e-5)
+
+
+@pytest.mark.models
+def test_a_model_that_cannot_be_cut_speaks_whole_sentences(monkeypatch):
+    monkeypatch.setattr(vits.OnnxGraph, "input_of", lambda *_: None)
+    engine = PiperEngine(VOICE, NAME)
+    first, second = speak(engine, "Hello there. How are you?")
+    assert first.ends_sentence
+    assert (len(first.word_ends), len(second.word_ends)) == (2, 3)
 
 
 def test_a_missing_voice_says_how_to_fetch_it(tmp_path):

@@ -1,0 +1,97 @@
+"""Makes any text safe to speak: nothing unpronounceable, nothing too long at a time. Pure."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_LONGEST = 120
+"""Weight of a phrase, in letters: some 8 s of speech, and so a bound on one step of an engine."""
+_WEIGHTS = {"N": 6, "S": 8}
+"""Digits and signs are spoken as words."""
+_IDEOGRAPH_WEIGHT = 3
+_CLAUSE_END = re.compile(r"[,;:.!?…，；：。！？、]$")
+_URL = re.compile(r"(?:https?://|www\.)(?:www\.)?([^\s/?#:]+)\S*?([.,;:!?]*)$", re.IGNORECASE)
+_UNSPEAKABLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Sk", "Me")
+_FIRST_PICTURE = 0x2000
+_VARIATION_SELECTORS = range(0xFE00, 0xFE10)
+_IDEOGRAPHIC = re.compile(
+    r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]"
+)
+_IDEOGRAPHIC_LANGUAGES = ("zh", "cmn", "yue", "ja", "ko")
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """So much as an engine is given at a time."""
+
+    text: str
+    """What to speak."""
+    words: tuple[str, ...]
+    """What is said with each word of `text`, as it was written; empty for the parts of a long word
+    but the last."""
+
+
+def phrases(text: str, language: str) -> list[Phrase]:
+    """Divide a text into what can be spoken at a time; empty when nothing of it can be.
+
+    Args:
+        text: anything.
+        language: of the voice, such as `en-us`: it says nothing for writing it cannot read.
+    """
+    result: list[Phrase] = []
+    spoken: list[str] = []
+    words: list[str] = []
+
+    def close(count: int) -> None:
+        result.append(Phrase(" ".join(spoken[:count]), tuple(words[:count])))
+        del spoken[:count], words[:count]
+
+    for word in text.split():
+        for part, is_end in _parts(_speakable(word, language)):
+            if spoken and sum(map(_weigh, spoken)) + _weigh(part) > _LONGEST:
+                clauses = [n for n, said in enumerate(spoken, 1) if _CLAUSE_END.search(said)]
+                close(clauses[-1] if clauses and clauses[-1] > len(spoken) // 3 else len(spoken))
+            spoken.append(part)
+            words.append(word if is_end else "")
+    if spoken:
+        close(len(spoken))
+    return result
+
+
+def _speakable(word: str, language: str) -> str:
+    if url := _URL.match(word):
+        word = url[1] + url[2]
+    kept = "".join(symbol for symbol in unicodedata.normalize("NFC", word) if _is_spoken(symbol))
+    if not language.startswith(_IDEOGRAPHIC_LANGUAGES):
+        kept = _IDEOGRAPHIC.sub("", kept)
+    return kept if any(symbol.isalnum() or symbol in "%&+=$€£°" for symbol in kept) else ""
+
+
+def _is_spoken(symbol: str) -> bool:
+    category = unicodedata.category(symbol)
+    picture = category == "So" and ord(symbol) >= _FIRST_PICTURE
+    return not (category in _UNSPEAKABLE or picture or ord(symbol) in _VARIATION_SELECTORS)
+
+
+def _weigh(word: str) -> int:
+    return sum(
+        _IDEOGRAPH_WEIGHT
+        if _IDEOGRAPHIC.match(symbol)
+        else _WEIGHTS.get(unicodedata.category(symbol)[0], 1)
+        for symbol in f"{word} "
+    )
+
+
+def _parts(word: str) -> Iterator[tuple[str, bool]]:
+    """A word in parts that are not too long, the last one marked."""
+    start = weight = 0
+    for n, symbol in enumerate(word):
+        weight += _weigh(symbol) - 1
+        if weight > _LONGEST:
+            yield word[start:n], False
+            start, weight = n, _weigh(symbol) - 1
+    if word:
+        yield word[start:], True

@@ -1,0 +1,67 @@
+"""When each word of a text has been said. Pure.
+
+An engine knows where its sounds (phonemes) lie but not which word they belong to: "1969" is five
+words of sounds, "of the" is one. So every word is pronounced alone as well; the sounds of the words
+add up to nearly those of the whole, and a word ends at its share of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import numpy as np
+import numpy.typing as npt
+
+from appliance.tts.engine import Audio
+
+_WINDOW_MS = 10
+_QUIET_DB = -35.0
+
+
+def share_out(word_sounds: Sequence[int], sentence_sounds: Sequence[int]) -> list[list[int]]:
+    """Divide the words of a text among its sentences.
+
+    Args:
+        word_sounds: sounds of each word alone.
+        sentence_sounds: sounds of each sentence as it is spoken.
+
+    Returns:
+        For each sentence, for each word that ends in it, after how many of its sounds.
+    """
+    ends = list(accumulate(sentence_sounds))
+    result: list[list[int]] = [[] for _ in sentence_sounds]
+    if not ends:
+        return result
+    total = sum(word_sounds)
+    sentence = 0
+    for said in accumulate(word_sounds):
+        position = round(ends[-1] * said / total) if total else ends[-1]
+        while position > ends[sentence]:
+            sentence += 1
+        result[sentence].append(position - (ends[sentence - 1] if sentence else 0))
+    return result
+
+
+def by_length(words: Sequence[str], audio: Audio, rate_hz: int) -> tuple[int, ...]:
+    """Guess where the words end in audio whose sounds are not known.
+
+    Every letter takes the same time, pauses take none.
+
+    Args:
+        words: all that is said in it.
+        audio: shape (n,).
+        rate_hz: of the audio.
+
+    Returns:
+        A sample index for each word.
+    """
+    if not words:
+        return ()
+    window = rate_hz * _WINDOW_MS // 1000
+    padded = np.pad(audio, (0, -audio.size % window)).reshape(-1, window)
+    power: npt.NDArray[np.float64] = (padded.astype(np.float64) ** 2).mean(axis=1)
+    voiced = np.cumsum(power > power.max(initial=0.0) * 10 ** (_QUIET_DB / 10))
+    lengths = list(accumulate(len(word) for word in words))
+    windows = np.searchsorted(voiced, np.asarray(lengths) / lengths[-1] * voiced[-1] - 1e-6)
+    return tuple(min(audio.size, int(n + 1) * window) for n in windows)
