@@ -107,9 +107,16 @@ def run(
             if answer is not None:
                 _print_answer(answer)
         elif not loopback:
-            console.print("Say something, for instance: What is the capital of Italy?")
+            console.print(f"{_call(config)}for instance: What is the capital of Italy?")
         supervisor.run()
         notes.print("Stopping ...")
+
+
+def _call(config: Config) -> str:
+    """How to get its attention."""
+    if config.conductor.attention == "open":
+        return "Say something, "
+    return f'Say "{config.vad.wake_word.replace("_", " ").title()}", then something, '
 
 
 def _ask_file(config: Config, path: Path) -> Answer:

@@ -27,6 +27,7 @@ from appliance.ipc.bus import Client, subscribe
 from appliance.messages import (
     Accepted,
     AskText,
+    Attend,
     AudioGap,
     BlocksReady,
     Floor,
@@ -52,6 +53,8 @@ _ANSWER_BOUND_S = 60.0
 """Longest silence before or within an answer."""
 _SILENT_START_S = 60
 """A recording in which nobody speaks for so long is not a question."""
+_MEANT_MS = 60_000
+"""So soon an asked recording must begin to speak."""
 _SILENT_END_S = 3.0
 """After the end of a recording: how long to wait for vad to say that it heard somebody."""
 
@@ -194,6 +197,15 @@ class ApplianceClient:
         return self._request(SayText(text=text))
 
     def _request(self, request: AskText | SayText) -> Answer:
+        turn_id = self._to_conductor(request)
+        return self._answer(lambda record: record.turn_id == turn_id)
+
+    def _to_conductor(self, request: AskText | SayText | Attend) -> str:
+        """Send a request; returns the id of the turn that it became, if any.
+
+        Raises:
+            ApplianceError: it is refused, or nobody answers.
+        """
         client = Client(self._runtime_dir, "conductor")
         try:
             client.send(request)
@@ -206,7 +218,7 @@ class ApplianceClient:
             client.close()
         match answer:
             case Accepted(turn_id=turn_id):
-                return self._answer(lambda record: record.turn_id == turn_id)
+                return turn_id
             case Refused(reason=reason):
                 raise ApplianceError(f"The appliance refuses: {reason}.")
         raise ApplianceError(
@@ -234,6 +246,7 @@ class ApplianceClient:
         assert instance is not None
         if not self.wait_for(lambda: self.floor == "idle", _ANSWER_BOUND_S):
             raise ApplianceError("The appliance is busy with another turn; try again later.")
+        self._to_conductor(Attend(for_ms=_MEANT_MS))
         client = Client(self._runtime_dir, "capture", instance)
         started_ns = time.monotonic_ns()
         try:

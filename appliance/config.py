@@ -244,6 +244,12 @@ class Config(Section):
     admin: AdminConfig = AdminConfig()
     logging: LoggingConfig = LoggingConfig()
 
+    @model_validator(mode="after")
+    def _callable(self) -> Config:
+        if self.conductor.attention == "wake-word" and not self.vad.wake_word:
+            raise ValueError("conductor.attention is wake-word, but vad.wake_word is empty")
+        return self
+
     @property
     def models_path(self) -> Path:
         """Absolute path of the models folder."""

@@ -552,6 +552,12 @@ class SetMute(Message, frozen=True, kw_only=True, tag=True):
     muted: bool
 
 
+class Attend(Message, frozen=True, kw_only=True, tag=True):
+    """To the conductor: what is said from now on is meant for the appliance, as after its name."""
+
+    for_ms: int
+
+
 Request = (
     AskText
     | SayText
@@ -561,6 +567,7 @@ Request = (
     | InjectProgress
     | SetFrontEndBypass
     | SetMute
+    | Attend
 )
 
 

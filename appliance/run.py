@@ -58,6 +58,9 @@ def audio_environment(config: Config, *, loopback: bool) -> Iterator[dict[str, s
             **devices.environment,
             f"{configuration.ENV_PREFIX}AUDIO__INPUT_DEVICE": MICROPHONE,
             f"{configuration.ENV_PREFIX}AUDIO__OUTPUT_DEVICE": LOUDSPEAKER,
+            # nobody else can be heard there
+            f"{configuration.ENV_PREFIX}VAD__WAKE_WORD": "",
+            f"{configuration.ENV_PREFIX}CONDUCTOR__ATTENTION": "open",
         }
 
 

@@ -81,6 +81,8 @@ def private_appliance(overrides: Mapping[str, str] | None = None) -> Iterator[Ri
             "APPLIANCE_AUDIO__INPUT_DEVICE": MICROPHONE,
             "APPLIANCE_AUDIO__OUTPUT_DEVICE": LOUDSPEAKER,
             "APPLIANCE_AUDIO__LOOPBACK": "never",
+            "APPLIANCE_VAD__WAKE_WORD": "",
+            "APPLIANCE_CONDUCTOR__ATTENTION": "open",
             "APPLIANCE_ADMIN__PORT": str(free_port()),
             **(overrides or {}),
         }

@@ -28,6 +28,10 @@ class Attention:
         self._called_ns = end_ns
         self._until_ns = max(self._until_ns, end_ns + _WAKE_NS)
 
+    def wanted(self, until_ns: int) -> None:
+        """Somebody pressed a button instead of calling."""
+        self._until_ns = max(self._until_ns, until_ns)
+
     def answered(self, ended_ns: int) -> None:
         """An answer ended."""
         self._until_ns = max(self._until_ns, ended_ns + self._follow_up_ns)

@@ -18,6 +18,7 @@ from appliance.messages import (
     LOCAL_SESSION,
     Accepted,
     AskText,
+    Attend,
     EndOfTurn,
     Floor,
     FloorState,
@@ -171,6 +172,10 @@ def main(config: Config, bus: Bus) -> None:
                     turn_id, messages = taker.ask(text, now_ns)
                 case SayText(text=text):
                     turn_id, messages = taker.say(text, now_ns)
+                case Attend(for_ms=for_ms):
+                    taker.attend(for_ms, now_ns)
+                    bus.reply(client, Accepted())
+                    continue
                 case _:
                     bus.reply(client, Refused(reason="the conductor does not take this request"))
                     continue

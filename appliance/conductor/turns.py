@@ -134,6 +134,10 @@ class TurnTaker(Overlapping):
 
         return self._begin_text("say", now_ns, speak)
 
+    def attend(self, for_ms: int, now_ns: int) -> None:
+        """Take what is said from now on as meant, wake word or not."""
+        self._attention.wanted(now_ns + for_ms * 1_000_000)
+
     def recover(self, spans: tuple[Span, ...], now_ns: int) -> list[Message]:
         """Take up a turn that a predecessor left unanswered: hear it again, and apologise."""
 
