@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from pathlib import Path
 
-import msgspec
-
+from appliance.conductor.checkpoint import Checkpoint, CheckpointFile
 from appliance.conductor.optimiser import Ladder, Optimiser
 from appliance.conductor.turn import TurnSettings
 from appliance.conductor.turns import SERVANTS, TurnTaker
@@ -21,7 +19,6 @@ from appliance.messages import (
     Attend,
     EndOfTurn,
     Floor,
-    FloorState,
     Message,
     MuteState,
     NearEnd,
@@ -32,8 +29,8 @@ from appliance.messages import (
     PlaybackStarted,
     Refused,
     ReplyChunk,
+    Request,
     SayText,
-    Span,
     SpeechContinued,
     SpeechEnded,
     SpeechPaused,
@@ -79,114 +76,101 @@ LLM_LADDER = ("qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b", "smollm2-135m")
 LONGEST_TEXT = 4_000
 """Characters of a request: some minutes of speech, and more than llm can read."""
 LISTENING_GRACE_MS = 300
-CHECKPOINT_MAX_AGE_NS = 10_000_000_000
-
-
-class Checkpoint(msgspec.Struct, frozen=True):
-    """The turn that is owed an answer: names of audio, no audio and no words."""
-
-    state: FloorState
-    spans: tuple[Span, ...]
-    saved_ns: int
-
-
-class CheckpointFile:
-    """Keeps the open turn's checkpoint in the runtime folder, for a successor."""
-
-    def __init__(self, runtime_dir: Path) -> None:
-        self._path = runtime_dir / "conductor.checkpoint"
-
-    def save(self, state: FloorState, spans: tuple[Span, ...]) -> None:
-        """Write what is owed, or remove the file when nothing is."""
-        temporary = self._path.with_suffix(".new")
-        checkpoint = Checkpoint(state=state, spans=spans, saved_ns=time.monotonic_ns())
-        try:
-            if not spans:
-                self._path.unlink(missing_ok=True)
-                return
-            temporary.write_bytes(msgspec.msgpack.encode(checkpoint))
-            temporary.replace(self._path)
-        except OSError as error:  # a full disk must not end the conversation
-            logger.warning("a restart now would lose this turn: %s", error)
-
-    def take(self) -> Checkpoint | None:
-        """What a predecessor owed a moment ago; None otherwise. Removes the file."""
-        try:
-            checkpoint = msgspec.msgpack.decode(self._path.read_bytes(), type=Checkpoint)
-        except (OSError, msgspec.DecodeError):
-            return None
-        self._path.unlink(missing_ok=True)
-        age_ns = time.monotonic_ns() - checkpoint.saved_ns
-        return checkpoint if 0 <= age_ns < CHECKPOINT_MAX_AGE_NS else None
 
 
 def main(config: Config, bus: Bus) -> None:
     """Run until the bus says stop."""
-    taker = TurnTaker(LOCAL_SESSION, turn_settings(config), life=bus.life)
-    optimiser = Optimiser(ladder(config), LOCAL_SESSION) if config.conductor.optimise else None
-    checkpoint = CheckpointFile(bus.runtime_dir)
-
-    def optimise(record: TurnRecord) -> None:
-        level = optimiser.step(record, time.monotonic_ns()) if optimiser else None
-        if optimiser and level:
-            logger.info("level %d: %s", level.level, level.reason)
-            taker.use_history(level.history_turns)
-            bus.publish(level)
-        taker.expects_slow_answer = optimiser is not None and optimiser.slow
-
-    def publish(messages: list[Message]) -> None:
-        if any(isinstance(message, Floor | Transcribe) for message in messages):
-            checkpoint.save(taker.state, taker.open_spans())  # first: we may die while publishing
-        for message in messages:
-            bus.publish(message)
-            if isinstance(message, TurnRecord):
-                _log(message, words=config.logging.words)
-                optimise(message)
-
+    conductor = _Conductor(config, bus)
     bus.ready()
-    owed = checkpoint.take()
-    # A turn that was still being listened to goes on by itself, unless vad told of its end while
-    # nobody listened.
-    recover_at_ns = time.monotonic_ns()
-    if owed and owed.state == "listening":
-        recover_at_ns += (config.vad.fallback_ms + LISTENING_GRACE_MS) * 1_000_000
     while bus.running:
-        message = bus.receive(_until_due_ms(taker.due_ns()))
+        conductor.step()
+    conductor.close()
+
+
+class _Conductor:
+    def __init__(self, config: Config, bus: Bus) -> None:
+        self._bus = bus
+        self._words = config.logging.words
+        self._taker = TurnTaker(LOCAL_SESSION, turn_settings(config), life=bus.life)
+        self._optimiser: Optimiser | None = None
+        if config.conductor.optimise:
+            self._optimiser = Optimiser(ladder(config), LOCAL_SESSION)
+        self._checkpoint = CheckpointFile(bus.runtime_dir)
+        self._owed = self._checkpoint.take()
+        """The turn that a predecessor left unanswered."""
+        # One that was still being listened to goes on by itself, unless vad told of its end while
+        # nobody listened.
+        self._recover_at_ns = time.monotonic_ns()
+        if self._owed and self._owed.state == "listening":
+            self._recover_at_ns += (config.vad.fallback_ms + LISTENING_GRACE_MS) * 1_000_000
+
+    def step(self) -> None:
+        message = self._bus.receive(_until_due_ms(self._taker.due_ns()))
         now_ns = time.monotonic_ns()
         if message is not None:
-            publish(taker.step(message, now_ns))
-        publish(taker.tick(now_ns))
-        if owed and taker.state != "idle":
-            owed = None
-        elif owed and now_ns >= recover_at_ns:
+            self._publish(self._taker.step(message, now_ns))
+        self._publish(self._taker.tick(now_ns))
+        if self._owed:
+            self._take_up(self._owed, now_ns)
+        for client, request in self._bus.requests():
+            self._take_request(client, request, now_ns)
+
+    def close(self) -> None:
+        """Nothing is owed any more."""
+        self._checkpoint.save("idle", ())
+
+    def _publish(self, messages: list[Message]) -> None:
+        if any(isinstance(message, Floor | Transcribe) for message in messages):
+            # first: we may die while publishing
+            self._checkpoint.save(self._taker.state, self._taker.open_spans())
+        for message in messages:
+            self._bus.publish(message)
+            if isinstance(message, TurnRecord):
+                _log(message, words=self._words)
+                self._optimise(message)
+
+    def _optimise(self, record: TurnRecord) -> None:
+        if self._optimiser is None:
+            return
+        level = self._optimiser.step(record, time.monotonic_ns())
+        if level:
+            logger.info("level %d: %s", level.level, level.reason)
+            self._taker.use_history(level.history_turns)
+            self._bus.publish(level)
+        self._taker.expects_slow_answer = self._optimiser.slow
+
+    def _take_up(self, owed: Checkpoint, now_ns: int) -> None:
+        if self._taker.state != "idle":
+            self._owed = None
+        elif now_ns >= self._recover_at_ns:
             logger.warning("taking up the turn that my predecessor left unanswered")
-            publish(taker.recover(owed.spans, now_ns))
-            owed = None
-        for client, request in bus.requests():
-            match request:
-                case AskText(text=text) | SayText(text=text) if len(text) > LONGEST_TEXT:
-                    reason = f"{len(text)} characters are too many; {LONGEST_TEXT} at a time"
-                    bus.reply(client, Refused(reason=reason))
-                    continue
-                case AskText(text=text):
-                    turn_id, messages = taker.ask(text, now_ns)
-                case SayText(text=text):
-                    turn_id, messages = taker.say(text, now_ns)
-                case Attend(for_ms=for_ms):
-                    taker.attend(for_ms, now_ns)
-                    bus.reply(client, Accepted())
-                    continue
-                case _:
-                    bus.reply(client, Refused(reason="the conductor does not take this request"))
-                    continue
-            bus.reply(
-                client,
-                Accepted(turn_id=turn_id)
-                if turn_id
-                else Refused(reason=f"busy {taker.state}; try again in a moment"),
-            )
-            publish(messages)
-    checkpoint.save("idle", ())
+            self._publish(self._taker.recover(owed.spans, now_ns))
+            self._owed = None
+
+    def _take_request(self, client: bytes, request: Request, now_ns: int) -> None:
+        messages: list[Message] = []
+        match request:
+            case AskText(text=text) | SayText(text=text) if len(text) > LONGEST_TEXT:
+                reason = f"{len(text)} characters are too many; {LONGEST_TEXT} at a time"
+                answer: Request = Refused(reason=reason)
+            case AskText(text=text):
+                turn_id, messages = self._taker.ask(text, now_ns)
+                answer = self._taken(turn_id)
+            case SayText(text=text):
+                turn_id, messages = self._taker.say(text, now_ns)
+                answer = self._taken(turn_id)
+            case Attend(for_ms=for_ms):
+                self._taker.attend(for_ms, now_ns)
+                answer = Accepted()
+            case _:
+                answer = Refused(reason="the conductor does not take this request")
+        self._bus.reply(client, answer)
+        self._publish(messages)
+
+    def _taken(self, turn_id: str) -> Request:
+        if turn_id:
+            return Accepted(turn_id=turn_id)
+        return Refused(reason=f"busy {self._taker.state}; try again in a moment")
 
 
 def turn_settings(config: Config) -> TurnSettings:

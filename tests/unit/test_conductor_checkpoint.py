@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.conductor.main import CheckpointFile
+from appliance.conductor.checkpoint import CheckpointFile
 from appliance.messages import Span
 
 SPANS = (Span(1, 10, 20),)
