@@ -32,9 +32,9 @@ _STOP_STARTS = re.compile(
     r"be quiet|quiet|enough|cancel|停|等|不)\b"
 )
 _LIKE_ECHO = 80.0
-"""Similarity in percent from which the words are the appliance's own."""
-_ECHO_WORDS = 3
-"""Fewer words are like anything."""
+"""Similarity in percent from which three and more words are the appliance's own."""
+_LONG_WORD = 6
+"""One word alone is taken for an echo only if it is not one of those that everybody says."""
 
 
 def plain(text: str) -> str:
@@ -66,7 +66,9 @@ def is_echo(text: str, spoken: Sequence[str]) -> bool:
         text: what was heard over the answer.
         spoken: the pieces of the answer that may have been audible.
     """
-    words = plain(text)
-    if len(words.split()) < _ECHO_WORDS:
-        return False
-    return fuzz.partial_ratio(words, plain(" ".join(spoken))) >= _LIKE_ECHO
+    words, own = plain(text), plain(" ".join(spoken))
+    count = len(words.split())
+    if count >= 3:
+        return fuzz.partial_ratio(words, own) >= _LIKE_ECHO
+    long_enough = count == 2 or len(words) >= _LONG_WORD
+    return bool(words) and long_enough and f" {words} " in f" {own} "

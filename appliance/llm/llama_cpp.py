@@ -367,11 +367,16 @@ def _too_long(n_tokens: int, n_ctx: int) -> str:
     )
 
 
+_CANCELLED = ("failed with error 1", "compute status: 1", "failed to decode, ret = 2")
+"""How llama.cpp complains of having been told to stop (GGML_STATUS_ABORTED)."""
+
+
 def _log(level: int, text: bytes, _data: object) -> None:
     """Pass on warnings (3) and errors (4); ggml.h, enum ggml_log_level."""
     if level in (3, 4):
-        severity = logging.DEBUG if level == 3 else logging.WARNING
-        logger.log(severity, "llama.cpp: %s", text.decode(errors="replace").rstrip())
+        line = text.decode(errors="replace").rstrip()
+        harmless = level == 3 or line.endswith(_CANCELLED)
+        logger.log(logging.DEBUG if harmless else logging.WARNING, "llama.cpp: %s", line)
 
 
 _forward_log = lib.llama_log_callback(_log)

@@ -384,6 +384,10 @@ def test_words_are_what_they_are() -> None:
     assert starts_interruption("no I meant the other one")
     assert not starts_interruption("nobody knows")
     assert is_echo("capital of Italy", ["Rome is the capital of Italy."])
+    assert is_echo("The capital.", ["Rome is the capital of Italy."])
+    assert is_echo("Capital", ["Rome is the capital of Italy."])
+    assert not is_echo("is", ["Rome is the capital of Italy."])
+    assert not is_echo("", ["Rome is the capital of Italy."])
     assert not is_echo("what about Spain then", ["Rome is the capital of Italy."])
 
 
