@@ -30,7 +30,7 @@ from appliance.loopback.acoustics import Acoustics
 from appliance.loopback.loudspeaker import Loudspeaker
 
 EventKind = Literal["ready", "near_end", "answer_started", "answer_ended"]
-_READY_TIMEOUT_S = 15.0
+_READY_TIMEOUT_S = 45.0
 _STOP_TIMEOUT_S = 5.0
 _NOISE_S = 20.0
 
