@@ -102,6 +102,8 @@ def _questions(trials: Sequence[Asked]) -> Figures:
         "voice_to_voice_p95_ms": percentile(times, 95),
         "voice_to_voice_min_ms": percentile(times, 0),
         "ledger_minus_acoustic_p50_ms": percentile(errors, 50),
+        "ledger_speech_end_error_p50_ms": _p50(t.speech_end_error_ms for t in trials),
+        "ledger_audible_error_p50_ms": _p50(t.audible_error_ms for t in trials),
         "ledger_within_20_ms_percent": _share(abs(e) <= LEDGER_WITHIN_MS for e in errors),
     }
     for stage in _stages(trials):
@@ -225,6 +227,10 @@ def _endured(trials: Sequence[Endured]) -> Figures:
 
 def _times(trials: Sequence[Asked]) -> list[float]:
     return [trial.acoustic_ms for trial in trials if trial.acoustic_ms is not None]
+
+
+def _p50(values: Iterable[float | None]) -> float | None:
+    return percentile([value for value in values if value is not None], 50)
 
 
 def _stages(trials: Sequence[Asked]) -> list[str]:

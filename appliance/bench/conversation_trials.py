@@ -50,6 +50,10 @@ class Asked:
     outcome: str = ""
     contributions_ms: dict[str, float] = field(default_factory=dict)
     """The appliance's own account of `acoustic_ms`."""
+    speech_end_error_ms: float | None = None
+    """The last word's end by the appliance's account minus that in the air."""
+    audible_error_ms: float | None = None
+    """The same of the answer's first sound."""
     end_of_turn_probability: float | None = None
     marks: tuple[str, ...] = ()
     intact: bool = True
@@ -99,10 +103,16 @@ def asked(
         words=max((words_heard(saying.text, turn.transcript) for turn in spoken), default=0.0),
         outcome=record.outcome if record else ",".join(turn.outcome for turn in spoken),
         contributions_ms=dict(record.contributions_ms) if record else {},
+        speech_end_error_ms=_ms(record.speech_end_ns - near.speech_end_ns) if record else None,
+        audible_error_ms=_ms(record.audible_ns - after[0]) if record else None,
         end_of_turn_probability=record.end_of_turn_probability if record else None,
         marks=record.marks if record else (),
         intact=near.intact,
     )
+
+
+def _ms(duration_ns: int) -> float:
+    return round(duration_ns / 1e6, 3)
 
 
 @dataclass(frozen=True)
