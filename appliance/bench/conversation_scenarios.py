@@ -173,4 +173,5 @@ def _played(kind: str, trials: Iterator[_T | None]) -> Iterator[_T]:
             logger.warning("%s %d did not take place", kind, number)
             continue
         logger.info("%s %d", kind, number)
+        logger.debug("%s", trial)
         yield trial
