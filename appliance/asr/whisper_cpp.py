@@ -26,7 +26,7 @@ from appliance.asr.engine import (
     milliseconds,
     token_limit,
 )
-from appliance.asr.features import SAMPLE_RATE_HZ, cut_frames
+from appliance.asr.features import SAMPLE_RATE_HZ, context_frames
 from appliance.asr.words import from_tokens, spread
 from appliance.errors import ApplianceError
 
@@ -66,7 +66,6 @@ class WhisperCppEngine:
     """One Whisper model in memory."""
 
     name: EngineName = "whisper.cpp"
-    knows_times = False
 
     def __init__(self, model_dir: Path, *, threads: int = 1) -> None:
         """Load the ggml file of ``model_dir`` (0.1 s for tiny).
@@ -115,8 +114,8 @@ class WhisperCppEngine:
         """
         audio_s = len(samples) / SAMPLE_RATE_HZ
         parameters = self._parameters(audio_s, language, context, prompt)
-        if context == "cut":
-            parameters.audio_ctx = cut_frames(len(samples)) // 2
+        if context != "full":
+            parameters.audio_ctx = context_frames(len(samples), context) // 2
         self._whisper.assign_abort_callback(parameters, lambda *_: cancelled())
         padding = max(0, SAMPLE_RATE_HZ - len(samples))  # refuses less than a second
         audio = np.ascontiguousarray(np.pad(samples, (0, padding)), np.float32)
@@ -158,7 +157,7 @@ class WhisperCppEngine:
         parameters.suppress_nst = True
         parameters.print_progress = False
         parameters.no_speech_thold = NO_SPEECH_PROB
-        if context == "cut":  # a cut context that fails is tried again in full, not by chance
+        if context != "full":  # a cut context that fails is tried again in full, not by chance
             parameters.temperature_inc = 0.0
             parameters.logprob_thold = _UNSURE_AVG_LOGPROB
         return parameters

@@ -35,7 +35,6 @@ class WhisperCppPythonEngine:
     """One Whisper model in memory."""
 
     name: EngineName = "whisper-cpp-python"
-    knows_times = False
 
     def __init__(self, model_dir: Path, *, threads: int = 1) -> None:
         """Load the ggml file of ``model_dir``.

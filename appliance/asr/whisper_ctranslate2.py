@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from appliance.asr.engine import (
     milliseconds,
     token_limit,
 )
-from appliance.asr.features import FULL_FRAMES, SAMPLE_RATE_HZ, cut_frames, log_mel
+from appliance.asr.features import SAMPLE_RATE_HZ, context_frames, log_mel
 from appliance.asr.tokens import Vocabulary
 from appliance.asr.words import HeardWord, from_tokens
 from appliance.errors import ApplianceError
@@ -41,7 +41,6 @@ class CTranslate2Engine:
     """One Whisper model in memory."""
 
     name: EngineName = "ctranslate2"
-    knows_times = True
 
     def __init__(self, model_dir: Path, *, threads: int = 1, compute_type: str = "auto") -> None:
         """Load a CTranslate2 model folder (0.3 s for tiny) on ``threads`` cores.
@@ -75,6 +74,9 @@ class CTranslate2Engine:
                 f"The speech model {model_dir / 'model.bin'} cannot be used; {repair}"
             ) from error
         self._storage_view = ctranslate2.StorageView.from_array
+        self._encoded: ctranslate2.StorageView
+        self._encoded_samples: NDArray[np.float32] | None = None
+        self._encoded_frames = 0
 
     def transcribe(
         self,
@@ -92,10 +94,7 @@ class CTranslate2Engine:
         """
         prefix = self._prefix(language, prompt)
         began_ns = time.monotonic_ns()
-        frames = FULL_FRAMES if context == "full" else cut_frames(len(samples))
-        features = self._storage_view(log_mel(samples, frames=frames, mels=self._model.n_mels))
-        features_ns = time.monotonic_ns()
-        encoded = self._model.encode(features)
+        encoded, features_ns = self._encode(samples, context)
         encoded_ns = time.monotonic_ns()
         limit = len(prefix) + token_limit(len(samples) / SAMPLE_RATE_HZ)
         # A cut context that fails is tried again in full: only there may chance help.
@@ -137,7 +136,7 @@ class CTranslate2Engine:
             audio_s = len(samples) / SAMPLE_RATE_HZ
             transcription = replace(
                 transcription,
-                words=self._align(encoded, ids, audio_s, language),
+                words=self._align(encoded, ids, audio_s, prefix),
                 timings=replace(
                     transcription.timings,
                     decode_ms=milliseconds(time.monotonic_ns() - encoded_ns),
@@ -145,16 +144,44 @@ class CTranslate2Engine:
             )
         return transcription
 
+    def score(
+        self,
+        samples: NDArray[np.float32],
+        texts: Sequence[str],
+        *,
+        language: str = "en",
+        context: Context = "full",
+        prompt: str = "",
+    ) -> list[float]:
+        """See ``AligningEngine``. Costs 8 ms a text with the smallest model."""
+        prefix = self._prefix(language, prompt)
+        encoded, _ = self._encode(samples, context)
+        scores = []
+        for text in texts:
+            ids = self._vocabulary.encode(" " + text.strip())
+            probabilities = self._model.align(encoded, prefix[:-1], [ids], 2)[0].text_token_probs
+            scores.append(sum(math.log(max(p, 1e-10)) for p in probabilities))
+        return scores
+
+    def _encode(
+        self, samples: NDArray[np.float32], context: Context
+    ) -> tuple["ctranslate2.StorageView", int]:
+        """Return what the decoder hears, and when its features were ready; the latest is kept."""
+        frames = context_frames(len(samples), context)
+        if samples is not self._encoded_samples or frames != self._encoded_frames:
+            features = self._storage_view(log_mel(samples, frames=frames, mels=self._model.n_mels))
+            features_ns = time.monotonic_ns()
+            self._encoded = self._model.encode(features)
+            self._encoded_samples, self._encoded_frames = samples, frames
+            return self._encoded, features_ns
+        return self._encoded, time.monotonic_ns()
+
     def _align(
-        self, encoded: "ctranslate2.StorageView", ids: list[int], audio_s: float, language: str
+        self, encoded: "ctranslate2.StorageView", ids: list[int], audio_s: float, prefix: list[int]
     ) -> tuple[HeardWord, ...]:
         """Return the words of ``ids`` by dynamic time warping of the decoder's attention."""
-        special = self._vocabulary.special
-        start = [special("<|startoftranscript|>")]
-        if self._model.is_multilingual:
-            start += [special(f"<|{language}|>"), special("<|transcribe|>")]
         frames = max(2, round(audio_s * 100))
-        alignment = self._model.align(encoded, start, [ids], frames)[0]
+        alignment = self._model.align(encoded, prefix[:-1], [ids], frames)[0]
         starts_s = [0.0] * (len(ids) + 1)  # the end of text is aligned too
         for token, frame in reversed(alignment.alignments):
             starts_s[token] = min(audio_s, frame * _S_PER_ENCODED_FRAME)

@@ -33,6 +33,11 @@ class HeardWord:
         return replace(self, start_s=self.start_s + seconds, end_s=self.end_s + seconds)
 
     @property
+    def middle_s(self) -> float:
+        """When half of it was said."""
+        return (self.start_s + self.end_s) / 2
+
+    @property
     def bare(self) -> str:
         """The word without case and punctuation, for comparison."""
         return re.sub(r"\W", "", self.text.lower())
@@ -52,15 +57,35 @@ class Corrected:
         return text_of(self.words)
 
 
-class Vocabulary(Protocol):
-    """Names and words that are likely here."""
+class Acoustics(Protocol):
+    """The audio of some words, which can be asked again."""
 
-    def prompt(self, dialogue: str) -> str:
-        """Return text for the decoder to start from; ``dialogue`` is what was said last."""
+    def hear(self, prompt: str) -> Sequence[HeardWord]:
+        """Decode it once more, after ``prompt``."""
         ...
 
-    def correct(self, words: Sequence[HeardWord]) -> Corrected:
-        """Mend near-misses and leave everything else alone."""
+    def score(self, texts: Sequence[str], prompt: str) -> Sequence[float]:
+        """Return for each text the natural log of its probability, after ``prompt``."""
+        ...
+
+
+class Vocabulary(Protocol):
+    """Names and words that are likely here; ``dialogue`` is what was said, a turn a line."""
+
+    def prompt(self, dialogue: str) -> str:
+        """Return text for the decoder to start from."""
+        ...
+
+    def correct(
+        self,
+        words: Sequence[HeardWord],
+        dialogue: str = "",
+        acoustics: Acoustics | None = None,
+    ) -> Corrected:
+        """Mend near-misses and leave everything else alone.
+
+        ``acoustics`` is the audio of exactly these words, if it can be asked.
+        """
         ...
 
 

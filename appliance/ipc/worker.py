@@ -71,6 +71,11 @@ class Worker:
         for job in list(self._jobs.values()):
             job.cancelled.set()
 
+    @property
+    def idle(self) -> bool:
+        """Whether no job is queued or running."""
+        return not self._jobs
+
     def messages(self) -> Iterator[object]:
         """What the jobs have emitted since the last call."""
         try:

@@ -23,7 +23,7 @@ from appliance.asr.engine import (
     token_limit,
 )
 from appliance.asr.evaluation import evaluate_wer, normalise
-from appliance.asr.features import FULL_FRAMES, cut_frames, log_mel, mel_filters
+from appliance.asr.features import FULL_FRAMES, context_frames, log_mel, mel_filters
 from appliance.asr.guard import Verdict, contrast_db, has_loop, judge, spoken_text
 from appliance.asr.tokens import Vocabulary
 from appliance.asr.transcriber import Transcriber, split_at_pauses
@@ -65,7 +65,6 @@ class Scripted:
     """An engine that says what the test tells it to, and remembers what it was asked."""
 
     name: EngineName = "ctranslate2"
-    knows_times = True
 
     def __init__(self, *answers: Transcription) -> None:
         self.answers = list(answers)
@@ -118,10 +117,10 @@ def test_log_mel_of_audio_equals_the_transform_of_padded_audio(seconds):
 
 @given(st.integers(0, 31 * RATE))
 def test_cut_context_holds_the_audio_and_a_margin(samples):
-    frames = cut_frames(samples)
-    assert frames % 2 == 0
-    assert 1200 <= frames <= FULL_FRAMES
-    assert frames == FULL_FRAMES or frames * 160 >= samples + 2 * RATE
+    cut, wide = context_frames(samples, "cut"), context_frames(samples, "wide")
+    assert cut % 2 == wide % 2 == 0
+    assert 1200 <= cut <= wide <= context_frames(samples, "full") == FULL_FRAMES
+    assert cut == FULL_FRAMES or (cut * 160 >= samples + 2 * RATE and wide > cut)
 
 
 # --- tokens ------------------------------------------------------------------------------------
@@ -183,7 +182,7 @@ def test_bad_vocabulary_names_the_repair(tmp_path, file, content):
 )
 def test_loops_are_found(text):
     assert has_loop(text)
-    assert judge(heard(text), speech(3.0), "cut") is Verdict.RETRY_FULL
+    assert judge(heard(text), speech(3.0), "cut") is Verdict.RETRY
 
 
 @pytest.mark.parametrize(
@@ -202,7 +201,7 @@ def test_ordinary_repetition_is_no_loop(text):
     ],
 )
 def test_doubtful_cut_context_is_retried_but_full_is_final(doubtful):
-    assert judge(doubtful, speech(3.0), "cut") is Verdict.RETRY_FULL
+    assert judge(doubtful, speech(3.0), "cut") is Verdict.RETRY
     assert judge(doubtful, speech(3.0), "full") is Verdict.OK
 
 
@@ -254,19 +253,48 @@ def test_good_cut_context_is_final():
     assert engine.asked == [(RATE, "cut", "Before.")]
 
 
-def test_loop_is_heard_again_in_full_without_the_prompt():
+def test_loop_is_heard_again_with_more_context_without_the_prompt():
     engine = Scripted(heard("five five five five"), heard("five five"))
     utterance = Transcriber(engine).transcribe(np.ones(RATE, np.float32), prompt="Before.")
     assert utterance.text == "five five"
     assert utterance.retries == 1
     assert utterance.timings.total_ms == 12.0
-    assert [context for _, context, _ in engine.asked] == ["cut", "full"]
+    assert [context for _, context, _ in engine.asked] == ["cut", "wide"]
     assert engine.asked[1][2] == ""
 
 
+def test_unsure_words_that_are_heard_again_are_believed():
+    unsure = heard("Agent log off", avg_logprob=-0.8)
+    engine = Scripted(unsure, heard("agent, log off.", avg_logprob=-0.7))
+    assert Transcriber(engine).transcribe(speech(2.0)).text == "agent, log off."
+    assert [context for _, context, _ in engine.asked] == ["cut", "wide"]
+
+
+def test_unsure_words_that_change_are_heard_in_full():
+    engine = Scripted(
+        heard("Agent log dove", avg_logprob=-0.8),
+        heard("Agent log off", avg_logprob=-0.7),
+        heard("Agent log of", avg_logprob=-0.9),
+    )
+    utterance = Transcriber(engine).transcribe(speech(2.0))
+    assert (utterance.text, utterance.retries) == ("Agent log of", 2)
+    assert [context for _, context, _ in engine.asked] == ["cut", "wide", "full"]
+
+
+def test_a_loop_that_is_heard_twice_is_not_believed():
+    engine = Scripted(*[heard("five five five five")] * 2, heard("five"))
+    assert Transcriber(engine).transcribe(speech(2.0)).text == "five"
+
+
 def test_loop_that_stays_is_marked():
-    engine = Scripted(heard("five five five five"), heard("five five five five"))
-    assert Transcriber(engine).transcribe(np.ones(RATE, np.float32)).suspect
+    engine = Scripted(*[heard("five five five five")] * 3)
+    assert Transcriber(engine).transcribe(speech(1.0)).suspect
+
+
+def test_long_audio_has_no_wide_context():
+    engine = Scripted(heard("five five five five"), heard("five"))
+    Transcriber(engine).transcribe(speech(27.0))
+    assert [context for _, context, _ in engine.asked] == ["cut", "full"]
 
 
 def test_no_audio_needs_no_engine():
