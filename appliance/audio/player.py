@@ -6,6 +6,7 @@ second. Each sample of an utterance ends in exactly one of three ways: played, f
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
@@ -57,6 +58,7 @@ class _Utterance:
     fade_out_per_sample: float = 0.0
     """Slope of the envelope towards the end, once the end is known."""
     held: bool = False
+    paused: bool = False
     heard: bool = False
     starving: bool = False
     finished: bool = False
@@ -143,6 +145,18 @@ class PlaybackQueue:
             utterance.held = False
             self._utterances.remove(utterance)
             self._utterances.append(utterance)
+
+    def pause(self, utterance_id: str) -> None:
+        """Fade an utterance out and keep the rest of it for `resume`; what comes after it waits."""
+        utterance = self._find(utterance_id)
+        if utterance is not None and not utterance.flushed:
+            utterance.paused = True
+
+    def resume(self, utterance_id: str) -> None:
+        """Let a paused utterance go on where it was."""
+        utterance = self._find(utterance_id)
+        if utterance is not None:
+            utterance.paused = False
 
     def finish(self, utterance_id: str) -> None:
         """Promise that no more audio of the utterance comes. One without any drains in its turn."""
@@ -256,6 +270,8 @@ class PlaybackQueue:
 
     def _available(self, utterance: _Utterance, wanted: int) -> int:
         """How many samples to play now; notes when the utterance begins to starve."""
+        if utterance.paused and not utterance.flushed:
+            return min(wanted, utterance.queued, math.ceil(utterance.level * self._fade))
         if not utterance.finished:
             if utterance.queued >= wanted + self._fade:
                 utterance.starving = False
@@ -270,9 +286,13 @@ class PlaybackQueue:
         ending = utterance.finished or utterance.starving
         left = utterance.queued - count
         samples = utterance.take(count)
+        steps = np.arange(1, count + 1, dtype=np.float32)
+        if utterance.paused and not utterance.flushed:
+            envelope = np.maximum(utterance.level - steps / self._fade, 0.0)
+            utterance.level = float(envelope[-1])
+            return samples * envelope
         if utterance.level >= 1 and not (ending and left < self._fade) and not utterance.flushed:
             return samples
-        steps = np.arange(1, count + 1, dtype=np.float32)
         envelope = np.minimum(utterance.level + steps / self._fade, 1.0)
         if ending:
             slope = utterance.fade_out_per_sample or 1 / self._fade

@@ -209,6 +209,18 @@ class Loudspeaker:
                 queue.enqueue(utterance_id, rest)
             queue.finish(utterance_id)
 
+    def pause(self, utterance_id: str) -> None:
+        """Fade an utterance out and keep its rest; see `resume`."""
+        queue = self._prepared()
+        with self._lock:
+            queue.pause(utterance_id)
+
+    def resume(self, utterance_id: str) -> None:
+        """Let a paused utterance go on where it was."""
+        queue = self._prepared()
+        with self._lock:
+            queue.resume(utterance_id)
+
     def flush(self, utterance_id: str, fade_ms: float = 5.0) -> float:
         """Fade an utterance out at once and drop the rest of it, also what still comes.
 

@@ -21,6 +21,7 @@ from appliance.ipc.bus import Bus
 from appliance.messages import (
     Cancel,
     NearEnd,
+    Pause,
     PiecePlayed,
     PlaybackDucked,
     PlaybackEnded,
@@ -40,13 +41,15 @@ from appliance.tts.utterance import Utterance
 
 logger = logging.getLogger(__name__)
 
-TOPICS = tuple(message.topic for message in (Speak, Release, Restore, Cancel, NearEnd))
+TOPICS = tuple(message.topic for message in (Speak, Release, Pause, Restore, Cancel, NearEnd))
 _RETRY_MS = 50
 _IDLE_MS = 500
 _PLAYING_CHECK_MS = 100
 """The device's blocks wake the loop while it plays; this is for a device that stops."""
 _HELD_NS = 30_000_000_000
 """Nobody will release what was held for so long."""
+_PAUSED_NS = 4_000_000_000
+"""Longer than any doubt about an interruption lasts."""
 _REMEMBERED = 64
 _FADE_OUT_MS = 8.0
 _PREPARE_AFTER_NS = 5_000_000_000
@@ -95,6 +98,8 @@ class Service:
         self._ended: deque[str] = deque(maxlen=_REMEMBERED)
         self._released: deque[str] = deque(maxlen=_REMEMBERED)
         """Before anything of them had come."""
+        self._paused: tuple[str, int] = "", 0
+        """The utterance that was paused last, and when."""
         self._has_opened = False
         """Before the loudspeaker was there once, there is nowhere to put audio."""
         worker = self._synthesiser.worker
@@ -125,21 +130,32 @@ class Service:
                 self._release(message.utterance_id)
             case NearEnd() if self._duck_db < 0:
                 self._duck.near_end(message.active, message.onset_ns, now_ns)
+            case Pause(utterance_id=utterance_id) if utterance_id in self._utterances:
+                self._loudspeaker.pause(utterance_id)
+                self._paused = utterance_id, now_ns
             case Restore(utterance_id=utterance_id) if utterance_id in self._utterances:
                 self._duck.restore()
-            case Cancel(id="*"):
+                self._loudspeaker.resume(utterance_id)
+            case Cancel(id=wanted):
                 for utterance in list(self._utterances.values()):
-                    self._cancel(utterance)
-            case Cancel(id=utterance_id) if utterance_id in self._utterances:
-                self._cancel(self._utterances[utterance_id])
+                    if wanted in ("*", utterance.id):
+                        self._cancel(utterance)
         self._set_level(now_ns)
         self._note_synthesis()
-        for utterance in list(self._utterances.values()):
-            if utterance.held and now_ns - utterance.received_ns > _HELD_NS:
-                self._cancel(utterance)
+        self._forget_waiting(now_ns)
         if self._loudspeaker.is_open:
             self._note_playback()
         self._go_on()
+
+    def _forget_waiting(self, now_ns: int) -> None:
+        """Nothing is held or paused for ever."""
+        for utterance in list(self._utterances.values()):
+            if utterance.held and now_ns - utterance.received_ns > _HELD_NS:
+                self._cancel(utterance)
+        paused_id, paused_ns = self._paused
+        if paused_id and now_ns - paused_ns > _PAUSED_NS:
+            self._paused = "", 0
+            self._loudspeaker.resume(paused_id)
 
     def _opened(self) -> None:
         self._has_opened = True

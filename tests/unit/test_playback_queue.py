@@ -171,11 +171,95 @@ def test_gain_reaches_its_target_and_stays() -> None:
     assert render_all(queue, 2)[-1] == 1.0
 
 
+def test_nothing_held_plays_and_its_release_queues_it_behind_what_plays() -> None:
+    queue = PlaybackQueue(RATE_HZ, FADE_MS)
+    queue.hold("held")
+    queue.enqueue("held", dc(200))
+    queue.finish("held")
+    assert not render_all(queue, 5).any()
+    assert queue.progress("held") == (0, 200)
+    queue.enqueue("a", dc(300))
+    render_all(queue, 1)
+    queue.release("held")
+    queue.finish("a")
+    render_all(queue, 8)
+    assert kinds(queue) == [("started", "a"), ("drained", "a"), ("started", "held"),
+                            ("drained", "held")]  # fmt: skip
+    assert queue.progress("held") == (200, 0)
+
+
+def test_a_release_is_heard_in_the_next_block() -> None:
+    queue = PlaybackQueue(RATE_HZ, FADE_MS)
+    queue.hold("a")
+    queue.enqueue("a", dc(400))
+    render_all(queue, 2)
+    queue.release("a")
+    assert render_all(queue, 1)[FADE] == 0.5
+
+
+def test_what_is_held_can_be_dropped() -> None:
+    queue = PlaybackQueue(RATE_HZ, FADE_MS)
+    queue.hold("a")
+    queue.enqueue("a", dc(400))
+    assert queue.flush("a") == 0
+    queue.release("a")
+    assert not render_all(queue, 3).any()
+    assert queue.is_idle
+
+
+def test_the_frame_where_a_gain_is_reached_is_told() -> None:
+    queue = PlaybackQueue(RATE_HZ, 1.0)
+    queue.enqueue("a", dc(8000, 1.0))
+    render_all(queue, 2)
+    queue.take_events()
+    queue.ramp_gain(0.25, 15)
+    ramp = render_all(queue, 3)
+    (reached,) = queue.take_events()
+    assert (reached.kind.value, reached.utterance_id) == ("gain_reached", "a")
+    assert reached.frame == 2 * BLOCK + 120
+    assert ramp[119] == pytest.approx(0.25)
+    assert ramp[118] > 0.25
+
+
+def test_a_pause_fades_out_and_loses_at_most_its_fade() -> None:
+    queue = PlaybackQueue(RATE_HZ, FADE_MS)
+    speech = np.random.default_rng(1).uniform(-1, 1, 1000).astype(np.float32)
+    queue.enqueue("a", speech)
+    queue.finish("a")
+    before = render_all(queue, 5)
+    queue.pause("a")
+    silence = render_all(queue, 5)
+    assert silence[:FADE].any()
+    assert not silence[FADE:].any()
+    assert queue.progress("a") == (400 + FADE, 600 - FADE)
+    queue.resume("a")
+    after = render_all(queue, 8)
+    np.testing.assert_array_equal(before[FADE:], speech[FADE:400])
+    np.testing.assert_array_equal(after[FADE : 560 - FADE], speech[400 + 2 * FADE : 1000 - FADE])
+    assert kinds(queue)[-1] == ("drained", "a")
+
+
+def test_a_paused_utterance_can_be_flushed() -> None:
+    queue = PlaybackQueue(RATE_HZ, FADE_MS)
+    queue.enqueue("a", dc(1000))
+    render_all(queue, 5)
+    queue.pause("a")
+    render_all(queue, 2)
+    assert queue.flush("a") == 400 + FADE
+    assert not render_all(queue, 2).any()
+    assert kinds(queue)[-1] == ("flushed", "a")
+
+
 ACTIONS = st.lists(
     st.one_of(
         st.tuples(st.just("enqueue"), st.sampled_from("abc"), st.integers(0, 400)),
         st.tuples(st.just("finish"), st.sampled_from("abc"), st.just(0)),
         st.tuples(st.just("flush"), st.sampled_from("abc"), st.integers(5, 20)),
+        st.tuples(
+            st.sampled_from(["hold", "release", "pause", "resume"]),
+            st.sampled_from("abc"),
+            st.just(0),
+        ),
         st.tuples(st.just("gain"), st.just(""), st.integers(0, 10)),
         st.tuples(st.just("render"), st.just(""), st.integers(1, 200)),
     ),
@@ -217,12 +301,16 @@ def test_no_sequence_of_calls_clicks_or_loses_count(actions: list[tuple[str, str
             check_events()
             if queue.is_idle:
                 promised.pop(name, None)
+        elif kind in ("hold", "release", "pause", "resume"):
+            getattr(queue, kind)(name)
         elif kind == "gain":
             queue.ramp_gain(value / 10, ramp_ms=5)
         elif kind == "render":
             render(value)
     for name in "abc":
         queue.finish(name)
+        queue.resume(name)
+        queue.release(name)
     while not queue.is_idle:
         render(BLOCK)
     render(BLOCK)
