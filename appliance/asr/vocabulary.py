@@ -1,0 +1,233 @@
+"""The names and words that are likely here: what was misheard of them is put right.
+
+Plain decoding never sees the vocabulary, so silence and other words cannot bring it forth. Only
+when words were heard that sound like an entry is the audio asked again: decoded after a prompt of
+those few entries, and scored with each of them in place of the words heard. Without the audio,
+sounds and the decoder's own doubt decide, more cautiously.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from rapidfuzz.distance import Levenshtein
+
+from appliance.asr.correction import Candidate, Entry, bare, candidates, uncertainty
+from appliance.asr.phonetics import sound
+from appliance.asr.words import Acoustics, Corrected, HeardWord, text_of
+
+_NEAR, _FAR = 0.35, 0.55
+"""Distances beyond which an entry is not thought of, without and with the audio to ask."""
+_ASKED = 6
+"""Entries that the audio is asked about: with more, each is recognised less."""
+_SPANS_ASKED = 2
+_FAR_AGAIN = 0.45
+"""An entry that is farther than this from all that is heard after its prompt was not said."""
+_DOUBT = 0.016
+"""How much nearer than their sounds words are that the decoder was a nat less sure of."""
+_DIALOGUE_BOOST = 1.0
+_DIALOGUE_TURNS = 3
+_SENTENCE = re.compile(r"[.!?…:]\s*$")
+
+
+class ContextVocabulary:
+    """Entries with boosts, and the words of the current dialogue. Not thread-safe (espeak-ng)."""
+
+    def __init__(
+        self,
+        boosts: Mapping[str, float],
+        *,
+        language: str = "en",
+        is_rare: Callable[[str], bool] = lambda word: False,
+    ) -> None:
+        """Take entries with boosts from 0 to 10; those that nobody can say are left out.
+
+        ``is_rare`` tells which words of a dialogue are worth listening for besides names.
+
+        Raises:
+            ApplianceError: espeak-ng is missing or does not know ``language``.
+        """
+        self._language = language
+        self._is_rare = is_rare
+        self._entries = self._pronounced(boosts.items())
+
+    def prompt(self, dialogue: str) -> str:
+        """Return nothing: a prompt costs time always, and says names where nobody spoke."""
+        return ""
+
+    def correct(
+        self,
+        words: Sequence[HeardWord],
+        dialogue: str = "",
+        acoustics: Acoustics | None = None,
+    ) -> Corrected:
+        """Mend near-misses and leave everything else alone.
+
+        ``dialogue`` is what the appliance said, a turn a line, the last one last. ``acoustics``
+        is the audio of exactly these words; without it only clear cases are mended.
+        """
+        entries = [*self._entries, *self._said(dialogue)]
+        if not entries or not words:
+            return Corrected(tuple(words))
+        right = _already_right(words, entries)
+        found = [
+            candidate
+            for candidate in candidates(
+                words, self._sounds(words), entries, within=_NEAR if acoustics is None else _FAR
+            )
+            if not any(candidate.overlaps(exact) for exact in right)
+        ]
+        if acoustics is None:
+            odds = [(candidate.odds(), candidate) for candidate in found]
+        else:
+            odds = self._ask(acoustics, words, found)
+        chosen: list[Candidate] = []
+        for likely, candidate in sorted(odds, key=lambda pair: -pair[0]):
+            if likely > 0.0 and not any(candidate.overlaps(other) for other in chosen):
+                chosen.append(candidate)
+        return _apply(words, [*right, *chosen])
+
+    def _ask(
+        self, acoustics: Acoustics, words: Sequence[HeardWord], found: Sequence[Candidate]
+    ) -> list[tuple[float, Candidate]]:
+        """Return the candidates that the audio may bear out, with their log-odds."""
+        ranked = sorted(found, key=lambda c: c.distance - _DOUBT * c.uncertainty)
+        entries = list(dict.fromkeys(candidate.entry for candidate in ranked))[:_ASKED]
+        if not entries:
+            return []
+        prompt = ", ".join(entry.text for entry in entries) + "."
+        again = acoustics.hear(prompt)
+        heard_again = sorted(
+            candidates(again, self._sounds(again), entries, within=1.0),
+            key=lambda c: c.distance,
+        )
+        asked: list[tuple[Candidate, float]] = []
+        for entry in entries:
+            nearest = next((c for c in heard_again if c.entry == entry), None)
+            if nearest is None or nearest.distance > _FAR_AGAIN:
+                continue
+            spans = [c for c in ranked if c.entry == entry][:_SPANS_ASKED]
+            changed = self._changed(words, again, nearest)
+            if changed is not None and all(
+                (changed.first, changed.last) != (c.first, c.last) for c in spans
+            ):
+                spans.append(changed)
+            asked += [(candidate, nearest.distance) for candidate in spans]
+        if not asked:
+            return []
+        texts = [text_of(words), *(text_of(_apply(words, [c]).words) for c, _ in asked)]
+        before, *after = acoustics.score(texts, prompt)
+        return [
+            (candidate.odds_given(score - before, distance), candidate)
+            for (candidate, distance), score in zip(asked, after, strict=True)
+        ]
+
+    def _changed(
+        self, words: Sequence[HeardWord], again: Sequence[HeardWord], nearest: Candidate
+    ) -> Candidate | None:
+        """Return the entry in place of the words that the prompt changed into it, if it did."""
+        span = _matching_span(words, again, nearest.first, nearest.last)
+        if span is None:
+            return None
+        first, last = span
+        heard = "".join(self._sounds(words[first:last]))
+        distance = Levenshtein.normalized_distance(heard, nearest.entry.sound)
+        unsure = sum(map(uncertainty, words[first:last])) / (last - first)
+        return Candidate(nearest.entry, first, last, distance, unsure)
+
+    def _sounds(self, words: Iterable[HeardWord]) -> list[str]:
+        return [sound(word.text, self._language) for word in words]
+
+    def _said(self, dialogue: str) -> tuple[Entry, ...]:
+        """Return the names and rare words of the last turns; what is said longer ago fades."""
+        boosts: dict[str, float] = {}
+        turns = [turn for turn in dialogue.splitlines() if turn.strip()]
+        for age, turn in enumerate(reversed(turns[-_DIALOGUE_TURNS:])):
+            for word in self._notable(turn):
+                boosts.setdefault(word, _DIALOGUE_BOOST / 2**age)
+        known = {bare(entry.text) for entry in self._entries}
+        return self._pronounced((w, boost) for w, boost in boosts.items() if bare(w) not in known)
+
+    def _notable(self, turn: str) -> Iterable[str]:
+        begins = True
+        for token in turn.split():
+            word = token.strip('.,;:!?…"“”()[]')
+            name = word[:1].isupper() and word[1:].islower() and not begins
+            if len(word) > 2 and (name or (word.isalpha() and self._is_rare(word))):
+                yield word
+            begins = _SENTENCE.search(token) is not None
+
+    def _pronounced(self, boosts: Iterable[tuple[str, float]]) -> tuple[Entry, ...]:
+        return tuple(
+            Entry(" ".join(text.split()), code, boost)
+            for text, boost in boosts
+            if (code := sound(text, self._language))
+        )
+
+
+def _already_right(words: Sequence[HeardWord], entries: Sequence[Entry]) -> list[Candidate]:
+    """Return where entries stand as they are, apart from case; longer ones first."""
+    heard = [bare(word.text) for word in words]
+    result: list[Candidate] = []
+    for entry in sorted(entries, key=lambda entry: -len(entry.text.split())):
+        parts = bare(entry.text).split()
+        for first in range(len(heard) - len(parts) + 1):
+            candidate = Candidate(entry, first, first + len(parts), 0.0, 0.0)
+            if heard[first : first + len(parts)] == parts and not any(
+                candidate.overlaps(other) for other in result
+            ):
+                result.append(candidate)
+    return result
+
+
+def _matching_span(
+    words: Sequence[HeardWord], again: Sequence[HeardWord], first: int, last: int
+) -> tuple[int, int] | None:
+    """Return which ``words`` the words ``again[first:last]`` stand for, whole changed passages."""
+    matcher = difflib.SequenceMatcher(
+        None, [bare(word.text) for word in words], [bare(w.text) for w in again], autojunk=False
+    )
+    for kind, start, end, new_start, new_end in matcher.get_opcodes():
+        if kind == "replace" and new_start <= first and last <= new_end:
+            return start, end
+    return None
+
+
+def _apply(words: Sequence[HeardWord], chosen: Iterable[Candidate]) -> Corrected:
+    """Write the entries in place of the words they were, with the punctuation around them."""
+    result = list(words)
+    corrections: list[tuple[str, str]] = []
+    for candidate in sorted(chosen, key=lambda c: -c.first):
+        span = words[candidate.first : candidate.last]
+        heard = text_of(span)
+        if bare(heard) != bare(candidate.entry.text):
+            corrections.append((heard, candidate.entry.text))
+        result[candidate.first : candidate.last] = _respelt(span, candidate)
+    return Corrected(tuple(result), tuple(reversed(corrections)))
+
+
+def _respelt(span: Sequence[HeardWord], candidate: Candidate) -> list[HeardWord]:
+    """Return the entry's words over the time of ``span``."""
+    before = re.match(r"\W*", span[0].text)
+    after = re.search(r"\W*$", span[-1].text)
+    parts = candidate.entry.text.split()
+    if candidate.first == 0 and span[0].text[:1].isupper() and candidate.entry.text.islower():
+        parts[0] = parts[0][:1].upper() + parts[0][1:]  # a sentence begins
+    parts[0] = (before.group() if before else "") + parts[0]
+    parts[-1] += after.group() if after else ""
+    start_s, end_s = span[0].start_s, span[-1].end_s
+    step_s = (end_s - start_s) / len(parts)
+    probability = min(word.probability for word in span)
+    return [
+        replace(
+            span[0],
+            text=part,
+            probability=probability,
+            start_s=start_s + number * step_s,
+            end_s=start_s + (number + 1) * step_s,
+        )
+        for number, part in enumerate(parts)
+    ]
