@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import subprocess
 import wave
@@ -11,9 +12,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from appliance.tts.engine import Audio, Rendered, TtsError
-from appliance.tts.words import by_length
+from appliance.tts.words import by_weight
 
 _TIMEOUT_S = 20
+_SOUND = re.compile(r"[^\W\d_]|[@03]")
+"""A letter of espeak-ng's phoneme mnemonics, which are ASCII, without its stress marks."""
 
 
 class EspeakEngine:
@@ -31,7 +34,7 @@ class EspeakEngine:
         if program is None:
             raise TtsError("espeak-ng is not installed: run 'sudo apt install espeak-ng'")
         self._voice = voice
-        self._command = [program, "-v", voice, "--stdout", "-b", "1"]
+        self._command = [program, "-v", voice, "-b", "1"]
         self._rate_hz, _ = self._speak("a")
 
     @property
@@ -50,7 +53,7 @@ class EspeakEngine:
             return
         _, audio = self._speak(text)
         if audio.size:
-            yield Rendered(audio, True, by_length(text.split(), audio, self._rate_hz))
+            yield Rendered(audio, True, by_weight(self._sounds(text.split()), audio, self._rate_hz))
 
     def interrupt(self) -> None:
         """See `TtsEngine.interrupt`; espeak-ng takes some 10 ms, so it is left to finish."""
@@ -60,18 +63,30 @@ class EspeakEngine:
 
     def _speak(self, text: str) -> tuple[int, Audio]:
         try:
-            done = subprocess.run(
-                self._command,
+            return _decode(self._run("--stdout", text))
+        except (wave.Error, EOFError, ValueError) as error:
+            raise TtsError(f"espeak-ng failed: {error}") from error
+
+    def _sounds(self, words: list[str]) -> list[int]:
+        """Of each word, roughly; "1969" has 18."""
+        pronounced = self._run("-qx", "\n\n".join(words)).decode(errors="replace").split("\n\n")
+        if len(pronounced) < len(words):
+            pronounced = words
+        return [len(_SOUND.findall(word)) for word in pronounced[: len(words)]]
+
+    def _run(self, output: str, text: str) -> bytes:
+        try:
+            return subprocess.run(
+                [*self._command, output],
                 input=text.encode(),
                 capture_output=True,
                 timeout=_TIMEOUT_S,
                 check=True,
-            )
-            return _decode(done.stdout)
+            ).stdout
         except subprocess.CalledProcessError as error:
             reason = error.stderr.decode(errors="replace").strip().replace("\n", "; ")
             raise TtsError(f"espeak-ng failed: {reason}; check [tts] voice") from error
-        except (OSError, subprocess.TimeoutExpired, wave.Error, EOFError) as error:
+        except (OSError, subprocess.TimeoutExpired) as error:
             raise TtsError(f"espeak-ng failed: {error}") from error
 
 

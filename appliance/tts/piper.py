@@ -21,7 +21,7 @@ from piper.const import BOS, PAD
 
 from appliance.tts.engine import Rendered, TtsError
 from appliance.tts.vits import VitsModel
-from appliance.tts.words import by_length, share_out
+from appliance.tts.words import by_weight, share_out
 
 
 class PiperEngine:
@@ -91,9 +91,9 @@ class PiperEngine:
     def _synthesise(
         self, text: str, cancelled: Callable[[], bool], options: ort.RunOptions
     ) -> Iterator[Rendered]:
-        words = text.split()
+        sounds: list[int] = []
         sentences = self._phonemes(text)
-        shares: list[list[int]] | None = None
+        shares: list[list[int]] = []
         said = 0
         for n, phonemes in enumerate(sentences):
             stretches = self._model.render(self._inputs(phonemes), options)
@@ -106,13 +106,13 @@ class PiperEngine:
                 word_ends: tuple[int, ...] = ()
                 # the words of a sentence are not waited for with its first sound
                 if number == 1 or (stretch.last and number == 0):
+                    sounds = sounds or [_sounds(self._phonemes(word)) for word in text.split()]
                     shares = shares or share_out(
-                        [_sounds(self._phonemes(word)) for word in words],
-                        [_sounds([sentence]) for sentence in sentences],
+                        sounds, [_sounds([sentence]) for sentence in sentences]
                     )
                     if stretch.id_ends is None:
-                        spoken = words[said : said + len(shares[n])]
-                        word_ends = by_length(spoken, stretch.samples, self.rate_hz)
+                        weights = sounds[said : said + len(shares[n])]
+                        word_ends = by_weight(weights, stretch.samples, self.rate_hz)
                     else:
                         sound_ends = self._sound_ends(phonemes, stretch.id_ends)
                         word_ends = tuple(sound_ends[share] for share in shares[n])

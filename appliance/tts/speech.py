@@ -46,6 +46,7 @@ class SentenceShaper:
         self._rate_hz = rate_hz
         self._loudness = loudness
         self._gain = np.float32(10 ** (loudness.gain_db / 20))
+        self._fade_in = rate_hz * _FADE_IN_MS // 1000
         self._pause = round(pause_ms * rate_hz / 1000)
         self._step = max(1, rate_hz // 1000)
         self._window = rate_hz * _WINDOW_MS // 1000
@@ -78,6 +79,8 @@ class SentenceShaper:
             ahead = LIMITER_REACH_MS * self._step
             ready = min(self._end, len(self._raw) - ahead) - self._start
             ready = self._start + ready // self._step * self._step
+            if ready < self._start + self._fade_in:
+                return _NOTHING
         return self._take(ready, last=last) if ready > self._given else _NOTHING
 
     def position(self, raw: int) -> int:
@@ -105,7 +108,7 @@ class SentenceShaper:
         levelled = limit(self._raw[self._given - before : after] * self._gain, self._rate_hz)
         result: Audio = np.array(levelled[before : before + ready - self._given], np.float32)
         if self._given == self._start:
-            n = min(result.size, self._rate_hz * _FADE_IN_MS // 1000)
+            n = min(result.size, self._fade_in)
             result[:n] *= _rise(n)
             result = np.concatenate([np.zeros(self._pause, np.float32), result])
         if last:

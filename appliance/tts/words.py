@@ -43,25 +43,23 @@ def share_out(word_sounds: Sequence[int], sentence_sounds: Sequence[int]) -> lis
     return result
 
 
-def by_length(words: Sequence[str], audio: Audio, rate_hz: int) -> tuple[int, ...]:
-    """Guess where the words end in audio whose sounds are not known.
+def by_weight(weights: Sequence[int], audio: Audio, rate_hz: int) -> tuple[int, ...]:
+    """Guess where words end in audio whose sounds are not known.
 
-    Every letter takes the same time, pauses take none.
+    Every sound takes the same time, pauses take none.
 
     Args:
-        words: all that is said in it.
+        weights: sounds of each word that is said in it.
         audio: shape (n,).
         rate_hz: of the audio.
 
     Returns:
         A sample index for each word.
     """
-    if not words:
-        return ()
     window = rate_hz * _WINDOW_MS // 1000
     padded = np.pad(audio, (0, -audio.size % window)).reshape(-1, window)
     power: npt.NDArray[np.float64] = (padded.astype(np.float64) ** 2).mean(axis=1)
     voiced = np.cumsum(power > power.max(initial=0.0) * 10 ** (_QUIET_DB / 10))
-    lengths = list(accumulate(len(word) for word in words))
-    windows = np.searchsorted(voiced, np.asarray(lengths) / lengths[-1] * voiced[-1] - 1e-6)
+    said = np.cumsum(np.maximum(weights, 1)) if len(weights) else np.zeros(0)
+    windows = np.searchsorted(voiced, said / max(1, sum(np.maximum(weights, 1))) * voiced[-1] - 0.5)
     return tuple(min(audio.size, int(n + 1) * window) for n in windows)

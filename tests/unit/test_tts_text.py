@@ -1,0 +1,71 @@
+"""Any text is spoken in bounded portions, or not at all."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.tts.text import phrases
+
+
+def spoken(text: str, language: str = "en-us") -> list[str]:
+    return [phrase.text for phrase in phrases(text, language)]
+
+
+def test_a_sentence_is_one_phrase_word_for_word() -> None:
+    (phrase,) = phrases("Rome is  the capital\nof Italy.", "en-us")
+    assert phrase.text == "Rome is the capital of Italy."
+    assert phrase.words == ("Rome", "is", "the", "capital", "of", "Italy.")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Well done 🎉👍🏽 my friend ❤️", "Well done my friend"),
+        ("See https://www.example.com/a/b?c=d#e, please.", "See example.com, please."),
+        ("It is 20°C and 5 % off €3.", "It is 20°C and 5 % off €3."),
+        ("zero\u200bwidth\ufeff and\x07 bell", "zerowidth and bell"),
+        ("a — b ... c", "a b c"),
+        ("You say 你好 for hello.", "You say for hello."),
+        ("\ud800broken", "broken"),
+    ],
+)
+def test_what_no_voice_can_say_is_left_out(text: str, said: str) -> None:
+    assert spoken(text) == [said]
+
+
+def test_a_chinese_voice_speaks_chinese() -> None:
+    assert spoken("你好 world", "cmn") == ["你好 world"]
+
+
+@pytest.mark.parametrize("text", ["", " \n", "🎉", "...", "\x00", "你好。", "—"])
+def test_nothing_to_say_is_no_phrase(text: str) -> None:
+    assert spoken(text) == []
+
+
+def test_a_long_text_is_cut_at_clauses_then_at_words() -> None:
+    clauses = spoken("one two three four five six seven eight nine ten, " * 4)
+    assert all(clause.endswith("ten,") for clause in clauses)
+    words = spoken("word " * 800)
+    assert all(100 <= len(phrase) <= 120 for phrase in words[:-1])
+    assert sum(len(phrase.split()) for phrase in words) == 800
+
+
+def test_a_long_word_counts_when_its_last_part_is_said() -> None:
+    parts = phrases("a" * 300 + " end", "en-us")
+    assert [word for phrase in parts for word in phrase.words] == ["", "", "a" * 300, "end"]
+
+
+@given(st.text(max_size=2000), st.sampled_from(["en-us", "cmn"]))
+def test_every_phrase_is_short_and_has_a_word_for_each_of_its_own(text: str, language: str) -> None:
+    said = phrases(text, language)
+    originals = text.split()
+    for phrase in said:
+        assert phrase.text
+        assert len(phrase.text) <= 121
+        assert len(phrase.text.split()) == len(phrase.words)
+        assert phrase.text.isprintable()
+        phrase.text.encode()
+    words = iter(originals)
+    assert all(word in words for phrase in said for word in phrase.words if word), "in order"
