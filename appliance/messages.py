@@ -324,6 +324,8 @@ class ReplyChunk(Message, frozen=True, kw_only=True):
     """When this chunk was complete."""
     prompt_tokens: int
     cached_tokens: int
+    question_complete: float | None = None
+    """Probability that the question is a whole sentence, by its words."""
     error: str = ""
 
 

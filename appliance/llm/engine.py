@@ -27,6 +27,8 @@ class GenerationStats:
     """Call → first token sampled (the prompt's evaluation included)."""
     tokens_per_s: float = 0.0
     """Rate of the tokens after the first; 0 when there were fewer than two."""
+    question_complete: float | None = None
+    """Probability that the newest message ends a sentence; None when it was not asked."""
     finish: Finish = "running"
     """Why it ended: the model's own end, `max_tokens` or a full context, or `cancelled`."""
 

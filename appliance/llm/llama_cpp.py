@@ -22,7 +22,10 @@ from pathlib import Path
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import llama_cpp.llama_cpp as lib
+import numpy as np
+from numpy.typing import NDArray
 
+from appliance.llm.completeness import ending_tokens, last_word, probability_of
 from appliance.llm.engine import (
     Finish,
     GenerationStats,
@@ -124,6 +127,9 @@ class LlamaCppEngine:
             )
         self._memory = lib.llama_get_memory(self._context)
         self._sampler = self._create_sampler(temperature, seed)
+        ends = (lib.llama_vocab_eot(self._vocab), lib.llama_vocab_eos(self._vocab))
+        self._endings = ending_tokens(lambda text: self._tokens(text, special=False), ends)
+        self._complete: float | None = None
 
     @property
     def stats(self) -> GenerationStats:
@@ -155,8 +161,11 @@ class LlamaCppEngine:
         started_ns = time.monotonic_ns()
         self._stats = GenerationStats()
         tokens = self._fit(messages, max_tokens)
-        cached = self._evaluate(tokens, cancelled)
-        self._stats = GenerationStats(prompt_tokens=len(tokens), cached_tokens=cached)
+        self._complete = None
+        cached = self._evaluate(tokens, cancelled, last_word(tokens, self._is_end, self._piece))
+        self._stats = GenerationStats(
+            prompt_tokens=len(tokens), cached_tokens=cached, question_complete=self._complete
+        )
         lib.llama_sampler_reset(self._sampler)
         decoder = codecs.getincrementaldecoder("utf-8")(errors="ignore")
         generated = 0
@@ -174,7 +183,7 @@ class LlamaCppEngine:
             token = lib.llama_sampler_sample(self._sampler, self._context, checked)
             now_ns = time.monotonic_ns()
             first_ns = first_ns or now_ns
-            if lib.llama_vocab_is_eog(self._vocab, token):
+            if self._is_end(token):
                 finish = "stop"
                 break
             generated += 1
@@ -222,13 +231,17 @@ class LlamaCppEngine:
             raise PromptTooLongError(_too_long(len(tokens) + max_tokens, self._n_ctx))
         return tokens
 
-    def _evaluate(self, tokens: list[int], cancelled: Callable[[], bool]) -> int:
+    def _evaluate(
+        self, tokens: list[int], cancelled: Callable[[], bool], word: int | None = None
+    ) -> int:
         """Bring the context to exactly `tokens`, unless cancelled; returns how many it held.
 
-        The last token is always evaluated, because its logits are what is sampled from.
+        The last token is always evaluated, because its logits are what is sampled from, and so is
+        the one at `word`, after which the question may be complete.
         """
         cached = 0
-        for held, wanted in zip(self._evaluated, tokens[:-1], strict=False):
+        known = tokens[: len(tokens) - 1 if word is None else word]
+        for held, wanted in zip(self._evaluated, known, strict=False):
             if held != wanted:
                 break
             cached += 1
@@ -236,9 +249,13 @@ class LlamaCppEngine:
         del self._evaluated[cached:]
         self._abort = False
         for start in range(cached, len(tokens), _BATCH_TOKENS):
-            self._decode(tokens[start : start + _BATCH_TOKENS], cancelled)
+            batch = tokens[start : start + _BATCH_TOKENS]
+            at = word - start if word is not None and word >= start else None
+            self._decode(batch, cancelled, also=at)
             if self._abort:
                 break
+            if at is not None and at < len(batch):
+                self._complete = probability_of(self._endings, self._logits(at))
         return cached
 
     def _forget(self, count: int) -> None:
@@ -248,16 +265,24 @@ class LlamaCppEngine:
             lib.llama_memory_seq_rm(self._memory, 0, len(self._evaluated), -1)
 
     def _decode(
-        self, tokens: list[int], cancelled: Callable[[], bool], *, all_logits: bool = False
+        self,
+        tokens: list[int],
+        cancelled: Callable[[], bool],
+        *,
+        all_logits: bool = False,
+        also: int | None = None,
     ) -> None:
         """Evaluate one batch after what the context holds; on cancellation it is left as it was.
 
-        Logits are kept of the last token, or of each.
+        Logits are kept of the last token, of the one at `also`, or of each.
         """
         array = (lib.llama_token * len(tokens))(*tokens)
         batch = lib.llama_batch_get_one(array, len(tokens))
-        if all_logits:
-            wanted = (ctypes.c_int8 * len(tokens))(*[1] * len(tokens))
+        if all_logits or also is not None:
+            last = len(tokens) - 1
+            wanted = (ctypes.c_int8 * len(tokens))(
+                *(all_logits or index in (also, last) for index in range(len(tokens)))
+            )
             batch.logits = wanted
         self._cancelled = cancelled
         self._abort = False
@@ -311,6 +336,13 @@ class LlamaCppEngine:
         if count < 0:
             raise LlmError("llama.cpp could not tokenise the prompt")
         return tokens[:count]
+
+    def _logits(self, index: int) -> NDArray[np.float32]:
+        shape = (lib.llama_vocab_n_tokens(self._vocab),)
+        return np.ctypeslib.as_array(lib.llama_get_logits_ith(self._context, index), shape=shape)
+
+    def _is_end(self, token: int) -> bool:
+        return bool(lib.llama_vocab_is_eog(self._vocab, token))
 
     def _piece(self, token: int) -> bytes:
         buffer = ctypes.create_string_buffer(256)

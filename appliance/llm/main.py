@@ -161,6 +161,7 @@ class _Service:
                 finished_ns=now_ns,
                 prompt_tokens=stats.prompt_tokens,
                 cached_tokens=stats.cached_tokens,
+                question_complete=stats.question_complete,
                 error=error,
             )
             sent += 1
