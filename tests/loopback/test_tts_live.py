@@ -1,0 +1,204 @@
+"""The tts process alone, on a virtual loudspeaker: how soon it is heard, lower, or silent."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pytest
+
+from appliance.ipc.bus import Bus, Subscription, subscribe
+from appliance.loopback.outside import Recorder
+from appliance.loopback.virtual_devices import LOUDSPEAKER, VirtualDevices
+from appliance.messages import (
+    Cancel,
+    Heartbeat,
+    Message,
+    NearEnd,
+    PlaybackDucked,
+    PlaybackEnded,
+    PlaybackStarted,
+    Release,
+    Speak,
+)
+
+pytestmark = [pytest.mark.loopback, pytest.mark.models]
+
+RATE_HZ = 48_000
+LONG = "The quick brown fox jumped over the lazy dog, and then it went home and slept till morning."
+    "The quick brown fox jumped over the lazy dog, and then it went home and slept until morning."
+)
+M = TypeVar("M", bound=Message)
+
+
+@dataclass
+class Rig:
+    """The process, its neighbours' sides of the bus, and ears in front of the loudspeaker."""
+
+    conductor: Bus
+    vad: Bus
+    events: Subscription
+    ears: Recorder
+
+    def wait_for(self, kind: type[M], utterance_id: str = "", timeout_s: float = 15) -> M:
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            message = self.events.receive(100)
+            if isinstance(message, kind) and utterance_id in (
+                "",
+                getattr(message, "utterance_id", ""),
+            ):
+                return message
+        raise AssertionError(f"no {kind.__name__} of {utterance_id!r}")
+
+    def speak(self, utterance_id: str, text: str, *, hold: bool = False) -> int:
+        at_ns = time.monotonic_ns()
+        self.conductor.publish(
+            Speak(
+                session_id="local",
+                utterance_id=utterance_id,
+                index=0,
+                text=text,
+                last=True,
+                hold=hold,
+            )
+        )
+        return at_ns
+
+    def cancel(self, utterance_id: str) -> int:
+        at_ns = time.monotonic_ns()
+        self.conductor.publish(Cancel(session_id="local", id=utterance_id))
+        return at_ns
+
+    def near_end(self, *, active: bool) -> int:
+        at_ns = time.monotonic_ns()
+        self.vad.publish(
+            NearEnd(session_id="local", active=active, onset_ns=at_ns, far_end_active=True)
+        )
+        return at_ns
+
+    def heard(self, from_ns: int, seconds: float) -> tuple[np.ndarray, Callable[[int], float]]:
+        """What was at the loudspeaker since then, and how late after it a sample was, in ms."""
+        first = max(0, round((from_ns - self.ears.first_sample_ns) * RATE_HZ / 1e9))
+        assert self.ears.wait_frames(first + round(seconds * RATE_HZ), 10)
+        samples = self.ears.samples()[first : first + round(seconds * RATE_HZ)]
+        return samples, lambda n: (self.ears.time_of(first + n) - from_ns) / 1e6
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    runtime = tmp_path_factory.mktemp("tts")
+    with VirtualDevices() as devices:
+        environment = {
+            **os.environ,
+            **devices.environment,
+            "APPLIANCE_RUNTIME_DIR": str(runtime),
+            "APPLIANCE_AUDIO__OUTPUT_DEVICE": LOUDSPEAKER,
+        }
+        topics = [PlaybackStarted, PlaybackEnded, PlaybackDucked]
+        events = subscribe(runtime, [*(message.topic for message in topics), "heartbeat.tts"])
+        conductor, vad = (Bus(runtime_dir=Path(runtime), process=n) for n in ("conductor", "vad"))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "appliance.ipc.process", "tts"], env=environment
+        )
+        try:
+            with Recorder(devices.environment) as ears:
+                it = Rig(conductor, vad, events, ears)
+                while it.wait_for(Heartbeat).state != "ready":
+                    pass
+                yield it
+        finally:
+            process.terminate()
+            process.wait(10)
+            for bus in (conductor, vad):
+                bus.close()
+            events.close()
+
+
+ids = (f"u{n}" for n in itertools.count())
+
+
+def test_ready_audio_is_heard_after_the_device_alone(rig: Rig) -> None:
+    delays_ms = []
+    for _ in range(6):
+        name = next(ids)
+        spoken_ns = rig.speak(name, "One thing, and another.", hold=True)
+        samples, _ = rig.heard(spoken_ns, 0.6)
+        assert np.abs(samples).max() < 1e-4, "held"
+        released_ns = time.monotonic_ns()
+        rig.conductor.publish(Release(session_id="local", utterance_id=name))
+        samples, late_ms = rig.heard(released_ns, 0.3)
+        delays_ms.append(late_ms(int(np.flatnonzero(np.abs(samples) > 0.003)[0])))
+        rig.cancel(name)
+        rig.wait_for(PlaybackEnded, name)
+    assert np.median(delays_ms) < 60
+
+
+def test_near_end_lowers_and_a_cancel_silences(rig: Rig) -> None:
+    ducked_ms, silent_ms = [], []
+    for n in range(5):
+        name = next(ids)
+        rig.speak(name, LONG)
+        started = rig.wait_for(PlaybackStarted, name)
+        time.sleep(max(0.0, (started.audible_ns - time.monotonic_ns()) / 1e9) + 0.5 + 0.3 * n)
+        onset_ns = rig.near_end(active=True)
+        ducked = rig.wait_for(PlaybackDucked, name)
+        ducked_ms.append((ducked.audible_ns - onset_ns) / 1e6)
+        before, _ = rig.heard(onset_ns - 500_000_000, 0.5)
+        after, _ = rig.heard(ducked.audible_ns + 10_000_000, 0.3)
+        assert np.abs(after).max() < 0.3 * np.abs(before).max()
+        cancelled_ns = rig.cancel(name)
+        ended = rig.wait_for(PlaybackEnded, name)
+        samples, late_ms = rig.heard(cancelled_ns, 0.4)
+        sounding = np.flatnonzero(np.abs(samples) > 1e-6)
+        silent_ms.append(late_ms(int(sounding[-1])) if sounding.size else 0.0)
+        rig.near_end(active=False)
+        assert abs((ended.ended_ns - cancelled_ns) / 1e6 - silent_ms[-1]) < 25
+        words = ended.played_text.split()
+        assert words == LONG.split()[: len(words)]
+        played_s = (ended.ended_ns - started.audible_ns) / 1e9
+        assert 1 < len(words) < len(LONG.split())
+        assert len(words) <= 5 * played_s
+    assert np.median(ducked_ms) < 90
+    assert np.median(silent_ms) < 90
+
+
+def test_a_dropped_answer_does_not_delay_the_next_and_a_held_one_neither(rig: Rig) -> None:
+    endless = "constitutional " * 260
+    for cancelled in (True, False):
+        held, name = next(ids), next(ids)
+        rig.speak(held, endless, hold=True)
+        time.sleep(0.2)
+        if cancelled:
+            rig.cancel(held)
+        spoken_ns = rig.speak(name, f"The answer is {held}.")
+        started = rig.wait_for(PlaybackStarted, name)
+        assert (started.synthesised_ns - spoken_ns) / 1e6 < 400
+        rig.cancel("*")
+        rig.wait_for(PlaybackEnded, name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "🎉🎉🎉",
+        "See https://example.com/a?b=c 👍🏽 3,141,592.65 €",
+        "你好 and hello 世界",
+        "\x00\x01\x1b[31m \ufeff\u200b",
+        "9" * 200,
+    ],
+)
+def test_any_text_comes_to_an_end(rig: Rig, text: str) -> None:
+    name = next(ids)
+    rig.speak(name, text)
+    time.sleep(0.3)
+    rig.cancel(name)
+    assert not rig.wait_for(PlaybackEnded, name).error
