@@ -60,6 +60,9 @@ class Turn:
     commit_at_ns: int = 0
     """When the turn is over if nobody says more; 0 while that is not known."""
     end_of_turn_probability: float | None = None
+    """By the sound of the last words."""
+    words_end_probability: float | None = None
+    """By the words: that the sentence ends there."""
     prepared: str = ""
     """Beginning of the question that llm has read already."""
     generate: Generate | None = None

@@ -245,6 +245,7 @@ class TurnTaker(Overlapping):
             pause_from_ns = max(s.speech_end_ns for s in turn.segments)
             self._endpointing.spoke_on((self._now_ns - pause_from_ns) / 1e6)
         turn.commit_at_ns = 0
+        turn.end_of_turn_probability = turn.words_end_probability = None
         segment.paused = False
         if segment.request:
             if segment.text is None:
@@ -286,6 +287,7 @@ class TurnTaker(Overlapping):
         segment.speech_end_ns = event.speech_end_ns
         segment.paused = True
         turn.commit_at_ns = 0
+        turn.end_of_turn_probability = turn.words_end_probability = None
         self._transcribe(segment)
 
     def _on_end_of_turn(self, message: EndOfTurn) -> None:
@@ -298,9 +300,7 @@ class TurnTaker(Overlapping):
         if not segment.paused or segment.speech_end_ns != message.speech_end_ns:
             return
         turn.end_of_turn_probability = message.probability
-        silence_ms = self._endpointing.silence_needed_ms(message.probability)
-        turn.commit_at_ns = message.speech_end_ns + silence_ms * 1_000_000
-        self._commit_if_due(turn)
+        self._plan_commit(turn)
 
     def _on_ended(self, event: SpeechEnded) -> None:
         if self._overlaps(event):
@@ -321,6 +321,32 @@ class TurnTaker(Overlapping):
             return
         if turn.commit_at_ns <= self._now_ns:
             self._commit(turn)
+
+    def _plan_commit(self, turn: Turn) -> None:
+        """Set when the turn is over, by what is known of its sound and its words.
+
+        As long as llm reads the words the answer cannot begin: until then its opinion is waited
+        for, though no longer than for a turn without any opinion.
+        """
+        segment = turn.segments[-1]
+        if self._state != "listening" or not segment.paused:
+            return
+        sound, words = turn.end_of_turn_probability, turn.words_end_probability
+        if sound is None and words is None:
+            return
+        silence_ms = self._endpointing.silence_needed_ms(sound, words)
+        if words is None and self._settings.think_ahead:
+            silence_ms = max(silence_ms, self._settings.fallback_ms)
+        turn.commit_at_ns = segment.speech_end_ns + silence_ms * 1_000_000
+        self._commit_if_due(turn)
+
+    def _on_reply(self, chunk: ReplyChunk) -> None:
+        turn = self._turn
+        if turn is not None and turn.generate and turn.generate.request_id == chunk.request_id:
+            turn.words_end_probability = chunk.question_complete
+        super()._on_reply(chunk)
+        if turn is not None and turn is self._turn and turn.segments:
+            self._plan_commit(turn)
 
     def _commit_if_due(self, turn: Turn) -> None:
         if not turn.commit_at_ns or self._state != "listening":
@@ -371,7 +397,11 @@ class TurnTaker(Overlapping):
     def _think_ahead(self, turn: Turn) -> None:
         """The turn may be over: prepare its answer."""
         text = turn.words()
-        if not text or is_stop(text):
+        if not text:
+            return
+        if is_stop(text):
+            turn.words_end_probability = 1.0
+            self._plan_commit(turn)
             return
         if turn.generate is None or turn.generate.messages[-1].text != text:
             self._drop_answer(turn)
@@ -527,7 +557,7 @@ class TurnTaker(Overlapping):
         MuteState: _on_mute,
         Transcript: _on_transcript,
         PartialTranscript: _on_partial,
-        ReplyChunk: Answering._on_reply,
+        ReplyChunk: _on_reply,
         PlaybackStarted: _on_playback_started,
         PlaybackDucked: Overlapping._on_ducked,
         PiecePlayed: _on_piece_played,

@@ -51,7 +51,7 @@ def asked(world: World, name: str = "u1", text: str = "what time is it") -> tupl
 
 def test_what_sounds_finished_is_answered_after_a_short_silence(world: World) -> None:
     _, end = asked(world)
-    world.reply("Noon.", last=True)
+    world.reply("Noon.", last=True, question_complete=0.9)
     assert world.last(Speak).hold
     world.sounds_finished("u1", end, 0.95)
     assert world.taker.state == "listening"
@@ -80,6 +80,22 @@ def test_what_sounds_unfinished_is_waited_for_longer_than_the_fallback(world: Wo
     assert world.taker.state == "thinking"
 
 
+def test_words_that_do_not_end_hold_the_answer_back_however_it_sounds(world: World) -> None:
+    start, end = asked(world, text="I would like to know what")
+    world.sounds_finished("u1", end, 0.95)
+    world.reply("What?", last=True, question_complete=0.001)
+    world.wait(SETTINGS.fallback_ms)
+    assert world.taker.state == "listening"
+    world.resumes("u1", start)
+    assert world.count(Release) == 0
+
+
+def test_the_words_are_waited_for_no_longer_than_silence_alone_would_take(world: World) -> None:
+    _, end = asked(world)
+    world.sounds_finished("u1", end, 0.99)
+    assert world.taker.due_ns() == (end + SETTINGS.fallback_ms) * MS
+
+
 def test_without_an_opinion_silence_alone_ends_the_turn(world: World) -> None:
     start, end = asked(world)
     world.now_ms = end + SETTINGS.fallback_ms
@@ -97,6 +113,7 @@ def test_an_opinion_about_an_earlier_pause_counts_no_more(world: World) -> None:
 
 def test_a_sound_in_the_pause_holds_the_end_back_until_it_is_nothing(world: World) -> None:
     _, end = asked(world)
+    world.reply("Noon.", last=True, question_complete=0.9)
     world.sounds_finished("u1", end, 0.95)
     world.near_end(active=True)
     world.now_ms = end + SETTINGS.end_of_turn_ms
@@ -124,9 +141,9 @@ def test_who_pauses_long_is_given_longer(world: World) -> None:
 def test_going_on_after_the_end_but_before_the_answer_reopens_the_turn(world: World) -> None:
     start, end = asked(world, text="what is the capital")
     world.sounds_finished("u1", end, 0.95)
+    world.reply("Of what?", last=True, question_complete=0.9)
     world.wait(500)
     assert world.taker.state == "thinking"
-    world.reply("Of what?", last=True)
     spoken = world.last(Speak).utterance_id
     world.resumes("u1", start)
     assert world.taker.state == "listening"
