@@ -164,6 +164,7 @@ def _interruptions(trials: Sequence[Interrupted]) -> Figures:
         "interruptions": len(valid),
         "interruptions_obeyed_percent": _share(t.obeyed for t in valid),
         "interruptions_ducked_percent": _share(t.ducked_ms is not None for t in valid),
+        "ducked_before_percent": _share(t.ducks_before for t in valid),
         "ducked_p50_ms": percentile(ducked, 50),
         "ducked_p95_ms": percentile(ducked, 95),
         "ducked_reported_p50_ms": percentile(reported, 50),

@@ -38,9 +38,9 @@ _T = TypeVar("_T")
 
 
 def warm_up(stage: Stage, question: Saying) -> None:
-    """One long sentence, from which the echo canceller learns the room, and one question."""
+    """Ten seconds of speech, from which the echo canceller learns the room, and one question."""
     mark = stage.mark()
-    stage.have_said(LONG_ANSWER)
+    stage.have_said(SHORTER_ANSWER)
     _spoken(stage, mark)
     _ask(stage, question)
 

@@ -30,6 +30,8 @@ UNDERSTOOD = 0.7
 """So many of the words, and the answer is to the question that was asked."""
 OBEYED_WITHIN_MS = 1_000.0
 """After the end of the words that interrupt: still talking then is not obeying."""
+_REFLEX_BOUND_MS = 2_000.0
+"""A duck that comes later has another cause."""
 STOPPED_MS = 1_000.0
 """A silence of this length is no gap in an answer but its end."""
 
@@ -155,7 +157,8 @@ class Interrupted:
     valid: bool
     """The answer was being heard when the words began."""
     ducked_ms: float | None = None
-    """Onset of the words to 10 dB lower; None: never, or the onset lay in a gap of the answer."""
+    """Onset of the words to 10 dB lower; None: never, or nobody can tell. It is the later of what
+    was heard and what the appliance says, for a gap between two words looks like a duck."""
     silent_ms: float | None = None
     """Onset of the words to the last audible sample."""
     obeyed: bool = False
@@ -163,6 +166,8 @@ class Interrupted:
     """Where they ask something: an answer to it followed."""
     reported_ducked_ms: float | None = None
     """The same as `ducked_ms` by the appliance's own account."""
+    ducks_before: int = 0
+    """Times that the answer had been lowered before anybody made a sound."""
     outcome: str = ""
 
 
@@ -181,9 +186,8 @@ def interrupted(saying: Saying, over: SpokenOver) -> Interrupted:
         )
     silence = silent_ms(playing, onset_ns)
     talk_ms = (near.speech_end_ns - onset_ns) / 1e6
-    reported = [
-        (duck.audible_ns - onset_ns) / 1e6 for duck in over.ducks if duck.audible_ns > onset_ns
-    ]
+    reported_ms, before = _reported_duck(over, until_ms=silence)
+    heard_ms = ducked_ms(playing, onset_ns)
     answered = None
     if saying.kind == "redirect":
         answered = any(
@@ -199,15 +203,25 @@ def interrupted(saying: Saying, over: SpokenOver) -> Interrupted:
         over.into_answer_ms,
         over.generated,
         True,
-        ducked_ms=ducked_ms(playing, onset_ns) or None,
+        ducked_ms=None if heard_ms is None else max(heard_ms, reported_ms or 0.0) or None,
         silent_ms=silence,
         obeyed=silence is not None
         and silence <= talk_ms + OBEYED_WITHIN_MS
         and answered is not False,
         answered=answered,
-        reported_ducked_ms=min(reported, default=None),
+        reported_ducked_ms=reported_ms,
+        ducks_before=before,
         outcome=over.outcome,
     )
+
+
+def _reported_duck(over: SpokenOver, until_ms: float | None) -> tuple[float | None, int]:
+    """The appliance's own time from the onset to its duck, and how many ducks were before that."""
+    onset_ns = over.near.speech_start_ns
+    times_ms = [(duck.audible_ns - onset_ns) / 1e6 for duck in over.ducks]
+    since = [time_ms for time_ms in times_ms if 0 < time_ms <= (until_ms or _REFLEX_BOUND_MS)]
+    started_ms = (over.started_ns - onset_ns) / 1e6
+    return min(since, default=None), sum(started_ms < time_ms <= 0 for time_ms in times_ms)
 
 
 @dataclass(frozen=True)

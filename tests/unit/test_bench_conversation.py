@@ -33,7 +33,7 @@ from appliance.bench.sequential import SequentialTurn, at_microphone, end_of_tur
 from appliance.errors import ApplianceError
 from appliance.loopback.acoustics import Acoustics, anechoic
 from appliance.loopback.room import RoomEvent
-from appliance.messages import LOCAL_SESSION, TurnRecord
+from appliance.messages import LOCAL_SESSION, PlaybackDucked, TurnRecord
 
 START_NS = 1_000_000_000_000
 FRAME = 512
@@ -140,6 +140,21 @@ def test_an_answer_that_ends_soon_obeys() -> None:
     assert result.silent_ms == pytest.approx(200, abs=5)
     assert result.ducked_ms == pytest.approx(200, abs=5)
     assert result.into_answer_ms == 3000
+
+
+def test_a_duck_counts_from_the_later_of_the_air_and_the_appliance() -> None:
+    spoken_over = over(3.2)
+
+    def ducked(at_s: float) -> Interrupted:
+        duck = PlaybackDucked(
+            session_id=LOCAL_SESSION, utterance_id="u", onset_ns=at(3), audible_ns=at(at_s)
+        )
+        return interrupted(STOP, dataclasses.replace(spoken_over, ducks=[duck]))
+
+    assert ducked(3.15).ducked_ms == pytest.approx(200, abs=5)  # it was still loud then
+    assert ducked(3.2).reported_ducked_ms == pytest.approx(200)
+    assert ducked(9.0).reported_ducked_ms is None
+    assert ducked(2.0).ducks_before == 1
 
 
 def test_an_answer_that_goes_on_does_not_obey() -> None:
