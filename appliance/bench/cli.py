@@ -136,6 +136,19 @@ def front_end(
     Console().print(table)
 
 
+@app.command("end-of-turn")
+def end_of_turn(
+    count: Annotated[int, typer.Option(help="Sayings of each kind.", min=10)] = 60,
+    llm: LlmOption = DEFAULT_LLM,
+    seed: SeedOption = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Ends of turns against pauses inside them, by sound and words; the ducking reflex."""
+    from appliance.bench.end_of_turn import run
+
+    _show(run(count=count, llm=llm, seed=seed), as_json=as_json)
+
+
 @app.command()
 def conversation(
     *,
