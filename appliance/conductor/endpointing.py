@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 MOST_MS = 2_000
 """Bound on any pause within a turn."""
-UNFINISHED_MS = 1_500
-"""Silence after what clearly sounds unfinished."""
+UNFINISHED_MS = 1_600
+"""Silence after what clearly sounds unfinished: people pause up to 1.2 s to find a word, and it
+takes a third of a second to notice that they go on."""
 _CLEARLY = 2.0
 """Log-odds below the threshold at which it is clear."""
 _SOUND_WEIGHT = 0.25
@@ -54,7 +55,7 @@ def finished_odds(sound: float | None, words: float | None) -> float | None:
 
 
 def silence_needed_ms(odds: float | None, settings: EndpointingSettings) -> int:
-    """Silence that ends a turn: the less finished it sounds the more, at most 1.5 s.
+    """Silence that ends a turn: the less finished it sounds the more, at most 1.6 s.
 
     Args:
         odds: see `finished_odds`.

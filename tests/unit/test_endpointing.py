@@ -78,8 +78,8 @@ def test_a_speaker_who_pauses_is_given_no_less_time(
     [
         (0.98, 0.9, 200, 200),  # finished by both
         (0.98, None, 200, 200),  # the words are not known yet
-        (0.98, 0.01, 1500, 1500),  # "Can you tell me"
-        (0.01, None, 1000, 1500),  # "I have a question about, um"
+        (0.98, 0.01, 1600, 1600),  # "Can you tell me"
+        (0.01, None, 1000, 1600),  # "I have a question about, um"
         (0.02, 0.95, 200, 200),  # the words are the better witness
         (None, None, 800, 800),
     ],
