@@ -23,6 +23,10 @@ from appliance.tts.engine import Rendered, TtsError
 from appliance.tts.vits import VitsModel
 from appliance.tts.words import by_weight, share_out
 
+_LONGEST = 200
+"""Phonemes of a sentence, stress marks and spaces included: some 12 s. What is spelt letter by
+letter has more of them than its text makes one think."""
+
 
 class PiperEngine:
     """`TtsEngine` for one Piper voice. It speaks once while loading, so that the first is not slow.
@@ -125,7 +129,7 @@ class PiperEngine:
         """Of each sentence that has any."""
         # "[[" would switch Piper to raw phonemes, and C strings end at a zero.
         sentences = self._voice.phonemize(text.replace("[[", " ").replace("\0", " "))
-        return [phonemes for phonemes in sentences if _sounds([phonemes])]
+        return [part for phonemes in sentences for part in _divided(phonemes) if _sounds([part])]
 
     def _inputs(self, phonemes: list[str]) -> dict[str, npt.NDArray[Any]]:
         ids = self._voice.phonemes_to_ids(phonemes)
@@ -151,6 +155,15 @@ class PiperEngine:
             if _is_sound(phoneme):
                 ends.append(int(id_ends[min(position, len(id_ends) - 1)]))
         return ends
+
+
+def _divided(phonemes: list[str]) -> Iterator[list[str]]:
+    """What is too long for one sentence, in parts, between words where there are any."""
+    while len(phonemes) > _LONGEST:
+        space = max((n for n in range(1, _LONGEST) if phonemes[n] == " "), default=_LONGEST)
+        yield phonemes[:space]
+        phonemes = phonemes[space:]
+    yield phonemes
 
 
 def _sounds(sentences: Iterable[Iterable[str]]) -> int:

@@ -9,18 +9,15 @@ from dataclasses import dataclass
 
 _LONGEST = 120
 """Weight of a phrase, in letters: some 8 s of speech, and so a bound on one step of an engine."""
-_WEIGHTS = {"N": 6, "S": 8}
-"""Digits and signs are spoken as words."""
-_IDEOGRAPH_WEIGHT = 3
+_WEIGHTS = {"N": 6, "S": 8, "Lo": 3}
+"""Digits and signs are spoken as words, ideographs as syllables."""
 _CLAUSE_END = re.compile(r"[,;:.!?…，；：。！？、]$")
 _URL = re.compile(r"(?:https?://|www\.)(?:www\.)?([^\s/?#:]+)\S*?([.,;:!?]*)$", re.IGNORECASE)
 _UNSPEAKABLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Sk", "Me")
 _FIRST_PICTURE = 0x2000
 _VARIATION_SELECTORS = range(0xFE00, 0xFE10)
-_IDEOGRAPHIC = re.compile(
-    r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]"
-)
-_IDEOGRAPHIC_LANGUAGES = ("zh", "cmn", "yue", "ja", "ko")
+_LATIN_ONLY = re.compile(r"(?!(ar|bg|cmn|el|fa|he|hi|ja|ka|ko|ru|sr|th|uk|ur|yue|zh)\b)")
+"""Languages of voices that would spell other writing letter by letter."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +62,8 @@ def _speakable(word: str, language: str) -> str:
     if url := _URL.match(word):
         word = url[1] + url[2]
     kept = "".join(symbol for symbol in unicodedata.normalize("NFC", word) if _is_spoken(symbol))
-    if not language.startswith(_IDEOGRAPHIC_LANGUAGES):
-        kept = _IDEOGRAPHIC.sub("", kept)
+    if _LATIN_ONLY.match(language):
+        kept = "".join(symbol for symbol in kept if not _is_foreign(symbol))
     return kept if any(symbol.isalnum() or symbol in "%&+=$€£°" for symbol in kept) else ""
 
 
@@ -76,13 +73,15 @@ def _is_spoken(symbol: str) -> bool:
     return not (category in _UNSPEAKABLE or picture or ord(symbol) in _VARIATION_SELECTORS)
 
 
+def _is_foreign(symbol: str) -> bool:
+    """A letter without case, as of Arabic, Chinese, Thai ..., or one of Cyrillic."""
+    caseless = unicodedata.category(symbol) == "Lo" and symbol not in "ªº"
+    return caseless or unicodedata.name(symbol, "").startswith("CYRILLIC")
+
+
 def _weigh(word: str) -> int:
-    return sum(
-        _IDEOGRAPH_WEIGHT
-        if _IDEOGRAPHIC.match(symbol)
-        else _WEIGHTS.get(unicodedata.category(symbol)[0], 1)
-        for symbol in f"{word} "
-    )
+    categories = map(unicodedata.category, f"{word} ")
+    return sum(_WEIGHTS.get(category, _WEIGHTS.get(category[0], 1)) for category in categories)
 
 
 def _parts(word: str) -> Iterator[tuple[str, bool]]:

@@ -34,8 +34,6 @@ pytestmark = [pytest.mark.loopback, pytest.mark.models]
 
 RATE_HZ = 48_000
 LONG = "The quick brown fox jumped over the lazy dog, and then it went home and slept till morning."
-    "The quick brown fox jumped over the lazy dog, and then it went home and slept until morning."
-)
 M = TypeVar("M", bound=Message)
 
 

@@ -10,7 +10,7 @@ import pytest
 from appliance.tts import vits
 from appliance.tts.engine import TtsError, create_tts_engine
 from appliance.tts.loudness import loudness_lufs
-from appliance.tts.piper import PiperEngine
+from appliance.tts.piper import PiperEngine, _divided
 
 NAME = "piper-en_US-joe-medium"
 VOICE = Path(__file__).parents[2] / "models" / NAME / "en_US-joe-medium.onnx"
@@ -154,6 +154,16 @@ def test_a_model_that_cannot_be_cut_speaks_whole_sentences(monkeypatch):
     first, second = speak(engine, "Hello there. How are you?")
     assert first.ends_sentence
     assert (len(first.word_ends), len(second.word_ends)) == (2, 3)
+
+
+@pytest.mark.parametrize("word", [3, 60, 450])
+def test_a_sentence_of_too_many_phonemes_is_divided_between_words(word):
+    phonemes = list(("a" * word + " ") * (1000 // word))
+    parts = list(_divided(phonemes))
+    assert [phoneme for part in parts for phoneme in part] == phonemes
+    assert all(0 < len(part) <= 200 for part in parts)
+    if word < 200:
+        assert all(part[0] == " " for part in parts[1:])
 
 
 def test_a_missing_voice_says_how_to_fetch_it(tmp_path):

@@ -29,14 +29,17 @@ def test_a_sentence_is_one_phrase_word_for_word() -> None:
         ("a — b ... c", "a b c"),
         ("You say 你好 for hello.", "You say for hello."),
         ("\ud800broken", "broken"),
+        ("Привет, hello مرحبا שלום!", "hello"),
+        ("naïve Łódź, π and µ", "naïve Łódź, π and µ"),
     ],
 )
 def test_what_no_voice_can_say_is_left_out(text: str, said: str) -> None:
     assert spoken(text) == [said]
 
 
-def test_a_chinese_voice_speaks_chinese() -> None:
+def test_a_voice_speaks_its_own_writing() -> None:
     assert spoken("你好 world", "cmn") == ["你好 world"]
+    assert spoken("привет", "ru") == ["привет"]
 
 
 @pytest.mark.parametrize("text", ["", " \n", "🎉", "...", "\x00", "你好。", "—"])
