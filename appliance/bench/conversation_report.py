@@ -95,7 +95,9 @@ def _questions(trials: Sequence[Asked]) -> Figures:
     errors = [error for trial in trials if (error := trial.ledger_error_ms) is not None]
     result: Figures = {
         "questions_asked": len(trials),
-        "questions_answered_percent": _share(t.acoustic_ms is not None for t in trials),
+        "questions_answered_percent": _share(
+            t.acoustic_ms is not None and "lost" not in t.outcome for t in trials
+        ),
         "questions_cut_off_percent": _share(t.cut_off for t in trials),
         "questions_understood_percent": _share(t.words >= UNDERSTOOD for t in trials),
         "voice_to_voice_p50_ms": percentile(times, 50),
