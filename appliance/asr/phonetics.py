@@ -10,6 +10,7 @@ leaving out a schwa costs less than leaving out a stop.
 from __future__ import annotations
 
 import importlib.util
+import re
 import unicodedata
 from functools import lru_cache
 from pathlib import Path
@@ -60,6 +61,11 @@ _PAIRS = (
 )
 
 
+_VOICES = {"en": "en-us", "zh": "cmn", "no": "nb"}
+"""Where espeak-ng names a language of Whisper differently."""
+_OTHER_LANGUAGE = re.compile(r"\([^)]*\)")
+
+
 @lru_cache(maxsize=1)
 def _espeak() -> ModuleType:
     """Load espeak-ng from piper-tts without its package, which brings 40 MB of ONNX Runtime."""
@@ -79,6 +85,15 @@ def _espeak() -> ModuleType:
     )
 
 
+def is_pronounceable(language: str) -> bool:
+    """Return whether espeak-ng knows ``language`` (a code of Whisper's)."""
+    try:
+        _espeak().set_voice(_VOICES.get(language, language))
+    except RuntimeError:
+        return False
+    return True
+
+
 @lru_cache(maxsize=8192)
 def sound(text: str, language: str = "en") -> str:
     """Return the feature code of how ``text`` sounds; empty for what nobody can say.
@@ -89,15 +104,13 @@ def sound(text: str, language: str = "en") -> str:
     speakable = "".join(c if c.isalnum() or c in "'’" else " " for c in text)
     if not speakable.strip():
         return ""
-    espeak = _espeak()
-    try:
-        espeak.set_voice("en-us" if language == "en" else language)
-    except RuntimeError as error:
+    if not is_pronounceable(language):
         raise ApplianceError(
             f"There is no pronunciation for the language {language!r}; empty [asr.vocabulary]"
-        ) from error
-    clauses = espeak.get_phonemes(speakable)
-    phonemes = unicodedata.normalize("NFD", "".join(clause[0] for clause in clauses))
+        )
+    clauses = _espeak().get_phonemes(speakable)
+    spoken = _OTHER_LANGUAGE.sub("", "".join(clause[0] for clause in clauses))
+    phonemes = unicodedata.normalize("NFD", spoken)
     phonemes = "".join(c for c in phonemes if c.isalpha() and c not in "ːˈˌ")
     for pair, single in _PAIRS:
         phonemes = phonemes.replace(pair, single)

@@ -12,11 +12,13 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from rapidfuzz.distance import Levenshtein
 
 from appliance.asr.correction import Candidate, Entry, bare, candidates, uncertainty
-from appliance.asr.phonetics import sound
+from appliance.asr.phonetics import is_pronounceable, sound
+from appliance.asr.tokens import Vocabulary as Tokens
 from appliance.asr.words import Acoustics, Corrected, HeardWord, text_of
 
 _NEAR, _FAR = 0.35, 0.55
@@ -30,7 +32,24 @@ _DOUBT = 0.016
 """How much nearer than their sounds words are that the decoder was a nat less sure of."""
 _DIALOGUE_BOOST = 1.0
 _DIALOGUE_TURNS = 3
+_RARE_TOKENS = 3
 _SENTENCE = re.compile(r"[.!?…:]\s*$")
+
+
+def load_vocabulary(
+    boosts: Mapping[str, float], *, language: str, model_dir: Path
+) -> ContextVocabulary:
+    """Make the vocabulary; a word is rare that the model in ``model_dir`` has to spell in pieces.
+
+    Raises:
+        ApplianceError: see ``ContextVocabulary``; the model's files are missing or corrupt.
+    """
+    tokens = Tokens.load(model_dir)
+    return ContextVocabulary(
+        boosts,
+        language=language,
+        is_rare=lambda word: len(tokens.encode(f" {word}")) >= _RARE_TOKENS,
+    )
 
 
 class ContextVocabulary:
@@ -52,6 +71,7 @@ class ContextVocabulary:
         """
         self._language = language
         self._is_rare = is_rare
+        self._follows_dialogue = is_pronounceable(language)
         self._entries = self._pronounced(boosts.items())
 
     def prompt(self, dialogue: str) -> str:
@@ -144,6 +164,8 @@ class ContextVocabulary:
     def _said(self, dialogue: str) -> tuple[Entry, ...]:
         """Return the names and rare words of the last turns; what is said longer ago fades."""
         boosts: dict[str, float] = {}
+        if not self._follows_dialogue:
+            return ()
         turns = [turn for turn in dialogue.splitlines() if turn.strip()]
         for age, turn in enumerate(reversed(turns[-_DIALOGUE_TURNS:])):
             for word in self._notable(turn):

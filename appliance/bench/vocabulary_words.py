@@ -102,6 +102,20 @@ _PLAIN_HELD_OUT = (
     "Remind me to water the plants in the morning.",
     "How do you say good night in Italian?",
 )
+LOOK_ALIKES_DEVELOPMENT = (
+    *("Watts", "Dade", "Saye", "Cole", "Massey", "Terne", "Stihl", "Nein", "Knead", "Mohr"),
+    *("Tait", "Sande", "Didi", "Callum", "Kalle", "Liszt", "Lites", "Neena", "Abbott", "Mia"),
+    *("Wether", "Tymer", "Cupps", "Bredd", "Reade", "Skye", "Holm", "Howes", "Furst", "Dey"),
+)
+"""Names that sound like ordinary words or nearly so."""
+LOOK_ALIKES = (
+    *("Wright", "Knumber", "Lyne", "Holt", "Wei", "Tyme", "Neumann", "Pound", "Kees", "Wesel"),
+    *("Forbes", "Fyne", "Syst", "Hand", "Olde", "Marie", "Anne", "Elinor", "Mayne", "Herr"),
+    *("Barr", "Nye", "Toome", "Thorne", "Goe", "Ford", "Tenn", "Meeters", "Sumner", "Dewey"),
+    *("Hartz", "Spaid", "Kwean", "Jaques", "Seven", "Fore", "Tew", "Sykes", "Ayt", "Nein"),
+    *("Bizzy", "Lyon", "Plee", "Trey", "Agnew", "Parr", "Tisa", "Pant", "Kurt", "Leigh"),
+    *("Worrell", "Nott", "Vallid", "Eder", "Ekko", "Tess", "Kahl", "Oster", "Opin", "Sauce"),
+)
 _ONSETS = (
     *("b", "br", "c", "d", "dr", "f", "g", "gr", "h", "j", "k", "l", "m", "n", "p", "r", "s"),
     *("st", "t", "tr", "v", "w", "z", "sh", "th"),

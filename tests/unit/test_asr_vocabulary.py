@@ -1,6 +1,8 @@
 """The vocabulary mends what was misheard of it, and nothing else."""
 
+import json
 import math
+import string
 import time
 from collections.abc import Sequence
 
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from appliance.asr.correction import Candidate, Entry, bare, uncertainty
 from appliance.asr.phonetics import sound
-from appliance.asr.vocabulary import ContextVocabulary
+from appliance.asr.vocabulary import ContextVocabulary, load_vocabulary
 from appliance.asr.words import HeardWord
 from appliance.errors import ApplianceError
 
@@ -168,6 +170,22 @@ def test_a_word_that_begins_a_sentence_is_no_name_unless_it_is_rare():
     assert rare.correct(words, "Fine. Weather is good.").text == "Tell me about Weather"
 
 
+def test_a_model_knows_which_words_are_rare(tmp_path):
+    tokens = [
+        *string.ascii_letters,
+        "Ġ",
+        "Ġt",
+        "Ġth",
+        "Ġthe",
+        "<|endoftext|>",
+        "<|startoftranscript|>",
+    ]
+    (tmp_path / "vocabulary.json").write_text(json.dumps(tokens))
+    vocabulary = load_vocabulary({}, language="en", model_dir=tmp_path)
+    words = heard("Take the bisoprolow", bisoprolow=0.1)
+    assert vocabulary.correct(words, "You need the bisoprolol now.").text == "Take the bisoprolol"
+
+
 def test_a_configured_entry_keeps_its_boost_when_it_is_said():
     words = heard("Is the toddy on?", 0.6)
     vocabulary = ContextVocabulary({"Tado": 10.0})
@@ -194,6 +212,17 @@ def test_an_entry_that_nobody_can_say_is_left_out():
 def test_a_language_without_pronunciation_is_an_error():
     with pytest.raises(ApplianceError, match="'zz'"):
         ContextVocabulary({"Okonkwo": 3.0}, language="zz")
+
+
+def test_a_language_without_pronunciation_needs_none_without_entries():
+    words = heard("Where is Trandhime?", Trandhime=0.1)
+    vocabulary = ContextVocabulary({}, language="zz")
+    assert vocabulary.correct(words, "The train goes to Trondheim.").words == words
+
+
+def test_whispers_codes_for_languages_are_understood():
+    assert sound("Okonkwo", "zh")
+    assert sound("Okonkwo", "no")
 
 
 def test_a_like_sound_is_near_and_an_unlike_one_far():
