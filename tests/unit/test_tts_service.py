@@ -490,10 +490,10 @@ def test_prepared_texts_are_ready_and_give_way(
     assert room.voice.interruptions == 1
     room.voice.gate.set()
     room.settle()
-    room.play(400)
     assert room.voice.spoken == ["hello"]
-    room.service.step()
+    room.play(400)  # and at rest again
     room.settle()
+    assert room.voice.spoken == ["hello", "One", "moment."]
     room.voice.gate.clear()
     room.send(speak("One moment.", "b"))
     room.settle()
