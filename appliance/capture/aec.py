@@ -21,10 +21,15 @@ _SILENCE = 1e-7
 """Mean square of a far-end block (-70 dBFS) below which there is nothing to learn from."""
 _LEVEL_BLOCKS, _LEVEL = 10, 5e-4
 """Active far-end blocks, and their summed power, that set the scale of its distortion."""
+_LOUDER, _LOUDER_STEP = 16.0, 0.02
+"""How much more power (12 dB), over some 50 blocks, sets it anew: before, it was but noise."""
+_LARGEST_LEVEL = 4.0
+"""Of the far-end at that scale, beyond which its cube is not followed."""
 
 State = dict[str, NDArray[Any]]
 _TAIL_BLOCKS = 25
 _TAIL_FIT = 4
+_WATCH_BLOCKS = 30
 _TURNS = 3
 """Each partition is constrained in one of so many blocks."""
 _COHERENCE_STEP = np.float32(0.05)
@@ -116,15 +121,24 @@ class EchoCanceller:
         self._active_blocks = 0
         self._far_power = self._mic_power = self._prior = 0.0
         self._scale = np.float32(0.0)
+        self._level = 0.0
         self._coherence = _Coherence()
+        self.explained = 1.0
+        """Share of the error, over some 0.2 s, that the estimated echo explains: by chance 0.15."""
         self._tail = _Tail()
         self._power_before = self._power_after = 0.0
+        self._watched = 0
         self._turn = 0
 
     @property
     def active(self) -> bool:
         """Whether there may be echo: the far-end played within the length of the filter."""
         return self._quiet_blocks <= self._partitions
+
+    @property
+    def sounding(self) -> bool:
+        """Whether the far-end plays in this very block."""
+        return self._quiet_blocks == 0
 
     @property
     def settled(self) -> bool:
@@ -136,8 +150,14 @@ class EchoCanceller:
         """Whether the path is known well enough to be worth keeping."""
         return self._active_blocks > 3 * self._settings.learning_blocks
 
-    def process(self, mic: Samples, far: Samples) -> Cancelled:
-        """Take a block of the microphones (channels, 160) and of the far-end (160,)."""
+    def process(self, mic: Samples, far: Samples, *, hold: bool = False) -> Cancelled:
+        """Take a block of the microphones (channels, 160) and of the far-end (160,).
+
+        Args:
+            mic: finite.
+            far: likewise.
+            hold: learn nothing from this block.
+        """
         far_power = float(np.dot(far, far)) / BLOCK_SAMPLES
         self._quiet_blocks = 0 if far_power > _SILENCE else self._quiet_blocks + 1
         if not self.active:
@@ -148,8 +168,11 @@ class EchoCanceller:
         echo_spectra = np.multiply(self._filter, self._spectra, out=self._products).sum(axis=1)
         echo: Samples = scipy.fft.irfft(echo_spectra, axis=-1)[:, BLOCK_SAMPLES:]
         error = mic - echo
-        if self._quiet_blocks == 0:
+        if hold:
+            return Cancelled(error, echo, self._tail.process(self._spectra[self._partitions - 1]))
+        if self.sounding:
             self._active_blocks += 1
+            self._rescale(far_power)
             if not self.settled:
                 self._expect(mic, far_power)
             if self._active_blocks % _TAIL_BLOCKS == 0 and self.settled:
@@ -171,6 +194,11 @@ class EchoCanceller:
             blocks = moved.reshape(self._channels, rows, BLOCK_SAMPLES).astype(np.float32)
             self._filter[:, first : first + rows] = scipy.fft.rfft(blocks, _FFT, axis=-1)
         self._filter_power = _power(self._filter).sum(axis=0)
+
+    def rewrite(self, past: Samples) -> None:
+        """Put another past of the far-end (n,), whole blocks, in the place of what was given."""
+        for block in past.reshape(-1, BLOCK_SAMPLES):
+            self._push(block)
 
     def state(self) -> State:
         """The path as far as it is known; nothing before it is."""
@@ -208,6 +236,7 @@ class EchoCanceller:
         if self._scale:
             level = far * self._scale
             frames[1, BLOCK_SAMPLES:] = (level - np.clip(level, -1, 1)) / self._scale
+            level = np.clip(level, -_LARGEST_LEVEL, _LARGEST_LEVEL)
             frames[2, BLOCK_SAMPLES:] = 0.2 * level * level * level / self._scale
         newest = scipy.fft.rfft(frames, axis=-1)
         spectra[1:] = spectra[:-1]
@@ -221,10 +250,22 @@ class EchoCanceller:
         self._active_blocks += 1
         if self._active_blocks < _LEVEL_BLOCKS or self._far_power < _LEVEL:
             return False
-        level = np.sqrt(self._far_power / self._active_blocks)
-        self._scale = np.float32(0.5 / level)
+        self._level = self._far_power / self._active_blocks
+        self._scale = np.float32(0.5 / np.sqrt(self._level))
         self._active_blocks = 0
         return True
+
+    def _rescale(self, far_power: float) -> None:
+        """Learn the distortion anew where the far-end has become much louder than at first."""
+        self._level += _LOUDER_STEP * (far_power - self._level)
+        scale = 0.5 / np.sqrt(self._level + _SILENCE)
+        if scale * scale * _LOUDER > self._scale * self._scale:
+            return
+        self._scale = np.float32(scale)
+        self._filter[:, self._partitions :] = 0.0
+        self._filter_power[self._partitions :] = 0.0
+        known = self._prior * self._envelope[self._partitions :]
+        self._variance[self._partitions :] = known[:, None]
 
     def _expect(self, mic: Samples, far_power: float) -> None:
         """Set how strong an unknown path may be, from how loud the microphones have become.
@@ -251,7 +292,9 @@ class EchoCanceller:
         gain = (self._variance / total) * np.conj(self._spectra)
         self._filter += np.multiply(gain, error_spectra[:, None], out=self._products)
         self._constrain()
-        changed = self._coherence.update(error_spectra[0], echo_spectra[0])
+        self.explained = self._coherence.update(error_spectra[0], echo_spectra[0])
+        changed = (self.explained - _INCOHERENT) / (_COHERENT - _INCOHERENT)
+        changed = min(1.0, max(0.0, changed))
         new = max(np.exp(-self._active_blocks / settings.learning_blocks), changed)
         walk = np.float32(settings.tracking + (settings.learning - settings.tracking) * new)
         self._variance *= (1 - walk) * (1 - uncertainty / total)
@@ -269,9 +312,10 @@ class EchoCanceller:
     def _watch(self, mic: Samples, error: Samples) -> None:
         """Throw the filter away when over 0.3 s it adds more than it takes away."""
         before, after = (float(np.vdot(signal, signal)) for signal in (mic, error))
-        self._power_before += (before - self._power_before) / 30
-        self._power_after += (after - self._power_after) / 30
-        if self._power_after > 2 * self._power_before + 1e-6 and self._active_blocks > 30:
+        self._power_before += (before - self._power_before) / _WATCH_BLOCKS
+        self._power_after += (after - self._power_after) / _WATCH_BLOCKS
+        self._watched += 1
+        if self._power_after > 2 * self._power_before + 1e-6 and self._watched > _WATCH_BLOCKS:
             self.divergences += 1
             self.reset()
 
@@ -313,7 +357,7 @@ class _Tail:
 
 
 class _Coherence:
-    """How much of the error is still the estimated echo: 0 when none, 1 when the path changed."""
+    """How much of the error is still the estimated echo, as a share of its power."""
 
     def __init__(self) -> None:
         self._cross = np.zeros(_BINS, np.complex64)
@@ -325,8 +369,7 @@ class _Coherence:
         self._cross += _COHERENCE_STEP * (error * echo.conj() - self._cross)
         self._error += _COHERENCE_STEP * (_power(error) - self._error)
         self._echo += _COHERENCE_STEP * (_power(echo) - self._echo)
-        explained = float((_power(self._cross) / self._echo).sum() / self._error.sum())
-        return min(1.0, max(0.0, (explained - _INCOHERENT) / (_COHERENT - _INCOHERENT)))
+        return float((_power(self._cross) / self._echo).sum() / self._error.sum())
 
 
 def _power(spectra: NDArray[np.complex64]) -> NDArray[np.float32]:

@@ -30,11 +30,16 @@ _SAME_PLACE = 16
 _GONE = 0.6
 """The echo has left its place if a rival is this much higher than what is left there."""
 
-_FINE_BLOCKS = 13
+_FINE_BLOCKS, _DOUBT_BLOCKS = 13, 3
+"""How often the echo's place is measured; and while it is in doubt ..."""
+_LONGEST_DOUBT_BLOCKS = 150
+"""... which it is as long as the far-end plays, at most."""
 _SURE = 6.0
 """Strength of a fine peak that noise does not reach."""
+_CERTAIN, _SHORT_BLOCKS = 9.0, 20
+"""Likewise after less than so many blocks of far-end."""
 _LIKELY = 4.5
-"""Likewise within `_NEAR` samples of where the peak is expected."""
+"""As `_SURE`, within `_NEAR` samples of where the peak is expected."""
 _NEAR = 4
 _MISSES = 3
 """After so many frames without an echo at its place it is looked for elsewhere."""
@@ -87,13 +92,19 @@ class Aligned:
         samples: shape (160,).
         shift_samples: by how much later than before the reference comes from this block on, where
             it is not the room that moved: an adaptive filter shall move its taps as much earlier.
+            When it has relocked: than the taps that fitted before.
         relocked: the echo's delay had jumped and the reference follows it from this block on: the
-            taps that fitted before the jump fit again, unmoved.
+            taps that fitted before the jump fit again.
+        placed: False while the echo's place is one from before that was not yet seen to be right.
+        past: when the reference has moved: what it would have been before this block, had it come
+            so all the time; whole blocks, (n,).
     """
 
     samples: Samples
     shift_samples: float = 0.0
     relocked: bool = False
+    placed: bool = True
+    past: Samples | None = None
 
 
 class ReferenceAligner:
@@ -128,12 +139,12 @@ class ReferenceAligner:
         self._reader = FractionalReader()
         self._far = History(self._coarse.span + RATE_HZ // 2)
         self._mic = History(self._coarse.span + RATE_HZ // 2)
-        self._reference = History(self._template.frame)
+        blocks = -(-self._template.frame // BLOCK_SAMPLES)
+        self._reference = History(blocks * BLOCK_SAMPLES)
         self._applied = 0.0
         """Delay with which the next sample of the reference is read."""
         self._offset = -self._margin
         """What the applied delay shall be, less the echo's."""
-        blocks = -(-self._template.frame // BLOCK_SAMPLES)
         self._track: NDArray[np.float64] = np.zeros(blocks)
         """Delay applied in each of the reference's last blocks."""
         shape = np.zeros(blocks * BLOCK_SAMPLES)
@@ -147,7 +158,9 @@ class ReferenceAligner:
         self._missed = self._agreed = self._hits = 0
         self._found = self._locked = self._settled = self._placing = False
         self._relocks = 0
-        self._shift, self._relocked = 0.0, False
+        self._doubtful_blocks = 0
+        """Blocks with far-end until which a place from before counts as not verified."""
+        self._shift, self._relocked, self._moved = 0.0, False, False
 
     @property
     def delay_ms(self) -> float:
@@ -209,7 +222,15 @@ class ReferenceAligner:
         self._offset = offset
         self._found = self._settled = True
         self._locked = False
+        self._doubtful_blocks = _LONGEST_DOUBT_BLOCKS
         self._move(self._line.delay + offset, relocked=True)
+
+    def doubt(self) -> None:
+        """One of the streams was interrupted: the echo is where it was, but for a little."""
+        if self._settled and (state := self.state()):
+            self._mic.rewrite(np.zeros(self._template.frame, np.float32))
+            self._active = 0
+            self.restore(state)
 
     def process(self, far: Samples, mic: Samples) -> Aligned:
         """Take what was played (160,) and what one microphone heard (160,) at that time.
@@ -220,16 +241,20 @@ class ReferenceAligner:
         self._take(far, mic)
         self._since_fine += 1
         self._since_coarse += 1
-        if self._found and self._since_fine >= _FINE_BLOCKS:
+        if self._found and self._since_fine >= (_DOUBT_BLOCKS if self._doubtful else _FINE_BLOCKS):
             self._since_fine = 0
             self._follow()
         elif self._since_coarse >= _COARSE_BLOCKS and self._searching:
             self._since_coarse = 0
             self._search()
         samples = self._read()
-        shift, relocked = self._shift, self._relocked
-        self._shift, self._relocked = 0.0, False
-        return Aligned(samples, shift, relocked)
+        past = None
+        if self._moved:
+            before = self._reference.end - BLOCK_SAMPLES
+            past = self._reference.window(before, self._reference.length - BLOCK_SAMPLES).copy()
+        aligned = Aligned(samples, self._shift, self._relocked, not self._doubtful, past)
+        self._shift, self._relocked, self._moved = 0.0, False, False
+        return aligned
 
     def _take(self, far: Samples, mic: Samples) -> None:
         power = float(np.dot(far, far)) / BLOCK_SAMPLES
@@ -243,9 +268,14 @@ class ReferenceAligner:
         if power > 0:
             self._sounded = self._far.end
         if power > self._threshold:
+            self._doubtful_blocks = max(0, self._doubtful_blocks - 1)
             self._active = min(self._active + 1, self._coarse.frame // BLOCK_SAMPLES)
         else:
             self._active = max(self._active - 1, 0)
+
+    @property
+    def _doubtful(self) -> bool:
+        return self._doubtful_blocks > 0
 
     @property
     def _searching(self) -> bool:
@@ -293,12 +323,17 @@ class ReferenceAligner:
             reference, self._mic.window(end, frame), expected, within
         )
         surprising = abs(shift.samples - expected) > within + 1 or not self._template.frames
-        if shift.strength < (_SURE if surprising else _LIKELY):
+        needed = _SURE if surprising else _LIKELY
+        if self._doubtful and self._active < _SHORT_BLOCKS:
+            needed = _CERTAIN
+        if shift.strength < needed:
             self._missed += 1
             return
         measured = applied + shift.samples
         young = 1 + _YOUNG / max(1, self._template.frames)
         variance = _CAUTION * young * shift.variance + _FLOOR_SAMPLES**2
+        if self._doubtful:
+            self._line.jump(measured + self._line.drift * age, _AGREEING_SAMPLES, _JUMPED_DRIFT)
         if self._settled and self._line.deviation_of(measured, variance, age) > _GATE:
             self._deviate(measured + self._line.drift * age)
             return
@@ -314,6 +349,7 @@ class ReferenceAligner:
         elif self._placing:
             self._move(self._line.delay + self._offset, relocked=True)
         self._placing = False
+        self._doubtful_blocks = 0
 
     def _deviate(self, delay: float) -> None:
         """Believe a delay off the line once several in a row agree on it."""
@@ -329,7 +365,7 @@ class ReferenceAligner:
         """The echo has moved: go after it, and place the reference exactly with the next frame."""
         self._outliers.clear()
         self._relocks += self._locked
-        if self._agreed < _STEADY:
+        if self._agreed < _STEADY and not self._doubtful:
             self._settled = False
         drift_deviation = _JUMPED_DRIFT if self._settled else _UNKNOWN_DRIFT
         self._agreed = 0
@@ -339,16 +375,20 @@ class ReferenceAligner:
     def _move(self, delay: float, *, relocked: bool) -> None:
         """Apply another delay from this block on."""
         moved = self._within(delay)
-        if relocked:
-            self._relocked = True
-        else:
+        self._relocked |= relocked
+        if not relocked:
             self._shift += moved - self._applied
+        elif moved != delay:  # what has its place in the future comes as early as it can
+            self._shift += moved - delay
+            self._offset += moved - delay
         self._applied = moved
         # The past of the reference as it would have been, so that the next frame can be measured.
-        whole, end = round(moved), self._reference.end
-        self._reference.rewrite(self._far.window(end - whole, self._reference.length))
-        self._track[:] = whole
+        starts = self._reference.end - moved - BLOCK_SAMPLES * np.arange(len(self._track), 0, -1)
+        past = [self._between(start, start + BLOCK_SAMPLES) for start in starts.tolist()]
+        self._reference.rewrite(np.concatenate(past))
+        self._track[:] = moved
         self._placing = relocked
+        self._moved = True
         self._since_fine = _FINE_BLOCKS
 
     def _within(self, delay: float) -> float:

@@ -16,21 +16,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.audio.blocks import BLOCK_MS, BLOCK_SAMPLES, Samples
-from appliance.capture.aec import EchoCanceller, EchoCancellerSettings
+from appliance.audio.blocks import BLOCK_SAMPLES, Samples
 from appliance.capture.agc import AutomaticGain
-from appliance.capture.alignment import Aligned, ReferenceAligner
+from appliance.capture.alignment import ReferenceAligner
 from appliance.capture.beam import Beamformer
 from appliance.capture.channels import ChannelMonitor, OrderMonitor
 from appliance.capture.denoise import NoiseGauge, NoiseSuppressor, create_suppressor
 from appliance.capture.doa import Doa
+from appliance.capture.echo_path import EchoStage
 from appliance.capture.geometry import array_of
 from appliance.capture.limits import OutputGuard, Sanitizer
 from appliance.capture.look import LookDirection
 from appliance.capture.moments import Moments
 from appliance.capture.residual import ResidualSuppressor
 from appliance.capture.spectral import BINS, LATENCY_SAMPLES, Analysis, Spectra, Synthesis
-from appliance.capture.speex import SpeexEchoCanceller
 from appliance.config import FrontEndConfig
 from appliance.errors import ApplianceError
 
@@ -41,10 +40,6 @@ STAGES = ("alignment", "echo", "beam", "residual", "noise", "gain")
 _DC_CUTOFF_HZ = 0.5
 """Only offset goes: already a corner of 10 Hz turns the phase of low voices audibly for a metric
 (10 to 25 dB SDR); rumble is left to the noise suppressor."""
-_FAR_SILENCE = 1e-7
-_FAR_OFF_SAMPLES = 160
-"""What was learnt with the reference so far off is worth nothing."""
-_KEEP_BLOCKS = 200
 _HEARD = 0.5
 """Belief in the near-end from which on a direction is taken for the user's."""
 _SILENCE = np.zeros(BLOCK_SAMPLES, np.float32)
@@ -63,8 +58,8 @@ class FrontEndBlock(NamedTuple):
     far_end_active: bool
     """Whether the loudspeaker plays, or its echo still lasts."""
     near_end: float
-    """Belief that the user speaks over the loudspeaker, 0 to 1; 1 while nothing is played, 0 in the
-    first second that is ever played, when the echo is not known yet."""
+    """Belief that the user speaks over the loudspeaker, 0 to 1; 1 while nothing is played, 0 until
+    the canceller has shown that it cancels: for two seconds and a half at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,11 +134,7 @@ class FrontEnd:
         self._sanitizer = Sanitizer(channels, cutoff_hz=_DC_CUTOFF_HZ)
         self._far_sanitizer = Sanitizer(1, cutoff_hz=_DC_CUTOFF_HZ)
         self._aligner = ReferenceAligner()
-        self._canceller = self._create_canceller()
-        self._kept: tuple[State, State] = ({}, {})
-        """The echo path of some seconds ago."""
-        self._since_kept = 0
-        self._quiet_blocks = settings.echo_tail_ms // BLOCK_MS + 1
+        self._echo = EchoStage(settings, channels)
         self._analysis = Analysis(channels)
         self._echo_analysis = Analysis(channels)
         self._doa = Doa(self.geometry) if self.geometry.known else None
@@ -188,21 +179,30 @@ class FrontEnd:
         reference_mic = int(usable.argmax())
         mic = self._sanitizer.process(mic)
         far = _SILENCE if far is None else self._repaired(far)
+        aligned = None
         if "alignment" in self.bypass:
             reference = np.pad(far[:BLOCK_SAMPLES], (0, max(0, BLOCK_SAMPLES - len(far))))
         else:
             aligned = self._aligner.process(far, mic[reference_mic])
             reference = aligned.samples
-            self._follow(aligned)
         reference = self._far_sanitizer.process(reference[None])[0]
-        error, echo, late_power, active = self._cancel(mic, reference)
+        if "echo" in self.bypass:
+            error, echo, late_power, active = mic, None, _NO_POWER, False
+        else:
+            error, echo, late_power, active = self._echo.process(mic, reference, aligned)
         spectra = self._analysis.process(error)
         weights = self._steer(spectra, active, usable)
         spectrum = (weights * spectra).sum(axis=0)
         if echo is not None and active and "residual" not in self.bypass:
             echo_spectra = self._echo_analysis.process(echo)
             echo_spectrum = (weights * echo_spectra).sum(axis=0)
-            self._gains = self._residual.process(spectrum, echo_spectrum, late_power)
+            self._gains = self._residual.process(
+                spectrum,
+                echo_spectrum,
+                late_power,
+                trusted=self._echo.trusted,
+                placed=self._echo.placed,
+            )
             spectrum = spectrum * self._gains
         elif not active:
             self._residual.listen(spectrum)
@@ -262,7 +262,7 @@ class FrontEnd:
                     self._order is not None and self._order.suspicion is not None
                 ),
                 "relocks": self._aligner.relocks,
-                "divergences": getattr(self._canceller, "divergences", 0),
+                "divergences": self._echo.divergences,
             },
             channel_dbfs=tuple(_decibels(float(p), 1.0) for p in power),
             channel_health=self._monitor.reasons,
@@ -286,30 +286,19 @@ class FrontEnd:
                     part.restore(own)
             except (KeyError, TypeError, ValueError) as error:
                 logger.warning("what was kept of %s is of no use: %r", stage, error)
-        if isinstance(self._canceller, EchoCanceller):
-            # until the reference is where it was, the path would be learnt for the wrong place
-            path = self._canceller.state()
-            self._kept, self._since_kept = (path, path), 0
+
+    def doubt(self) -> None:
+        """One of the streams was interrupted: the echo may come a little sooner or later."""
+        self._aligner.doubt()
+        self._echo.doubt()
 
     def _stateful(self) -> list[tuple[str, Any]]:
-        parts: list[tuple[str, Any]] = [
+        return [
             ("alignment", self._aligner),
             ("residual", self._residual),
             ("gain", self._gain),
+            ("echo", self._echo),
         ]
-        if isinstance(self._canceller, EchoCanceller):
-            parts.append(("echo", self._canceller))
-        return parts
-
-    def _create_canceller(self) -> EchoCanceller | SpeexEchoCanceller | None:
-        match self._settings.echo_canceller:
-            case "kalman":
-                tail_ms = self._settings.echo_tail_ms
-                return EchoCanceller(self._channels, EchoCancellerSettings(tail_ms=tail_ms))
-            case "speex":
-                return SpeexEchoCanceller(self._channels, self._settings.echo_tail_ms)
-            case _:
-                return None
 
     def _repaired(self, far: Samples) -> Samples:
         """The far-end, finite and within full scale."""
@@ -319,43 +308,11 @@ class FrontEnd:
         self._far_sanitizer.faults.nan_samples += far.size - int(np.count_nonzero(finite))
         return np.where(finite, far, np.float32(0)).clip(-1.0, 1.0)
 
-    def _follow(self, aligned: Aligned) -> None:
-        """Take the canceller along when the reference jumps."""
-        canceller = self._canceller
-        if not isinstance(canceller, EchoCanceller):
-            return
-        if aligned.relocked and self._kept[0]:  # the path before the jump fits again
-            canceller.restore(self._kept[0])
-        elif abs(aligned.shift_samples) > _FAR_OFF_SAMPLES:
-            canceller.reset()
-        elif aligned.shift_samples:
-            canceller.shift(aligned.shift_samples)
-        self._since_kept += 1
-        if self._since_kept >= _KEEP_BLOCKS:
-            self._since_kept = 0
-            self._kept = self._kept[1], canceller.state()
-
-    def _cancel(
-        self, mic: Samples, reference: Samples
-    ) -> tuple[Samples, Samples | None, NDArray[np.float32], bool]:
-        """Error, echo, power of late reverberation, and whether there may be an echo at all."""
-        canceller = self._canceller
-        if canceller is None or "echo" in self.bypass:
-            return mic, None, _NO_POWER, False
-        if isinstance(canceller, EchoCanceller):
-            return *canceller.process(mic, reference), canceller.active
-        error = canceller.process(mic, reference)
-        self._quiet_blocks = 0 if _power(reference) > _FAR_SILENCE else self._quiet_blocks + 1
-        active = self._quiet_blocks <= self._settings.echo_tail_ms // BLOCK_MS
-        return error, mic - error, _NO_POWER, active
-
     def _near_end(self, active: bool) -> float:
         """See `FrontEndBlock.near_end`."""
         if not active:
             return 1.0
-        if isinstance(self._canceller, EchoCanceller) and not self._canceller.settled:
-            return 0.0
-        return self._residual.near_end
+        return self._residual.near_end if self._echo.trusted else 0.0
 
     def _steer(
         self, spectra: Spectra, active: bool, usable: NDArray[np.bool_]

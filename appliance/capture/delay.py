@@ -230,7 +230,7 @@ class Template:
         # Hann-windowed bins are correlated: only two in three are independent.
         energy = float(np.dot(magnitude, magnitude)) + 1e-12
         strength = agreement * total / np.sqrt(0.75 * energy)
-        leverage = float(np.dot(self._omega_squared, magnitude)) * max(agreement, 1e-3)
+        leverage = float(np.dot(self._omega_squared, magnitude)) * max(agreement, 1e-3) + 1e-12
         steep = self._omega * magnitude
         spread = 0.75 * max(1 - agreement**2, 0.0) * float(np.dot(steep, steep))
         return Shift(samples, strength, spread / leverage**2)

@@ -116,6 +116,11 @@ class FarEndTimeline:
         """How much early the far-end is given; negative where it comes too late for that."""
         return self._lead * 1000 / RATE_HZ
 
+    @property
+    def sounds_unplaced(self) -> bool:
+        """Something was played of which it is not known yet when it is heard."""
+        return self._offset is None and any(block.samples.any() for block in self._blocks)
+
     def push(self, block: Block) -> None:
         """Take a block of the speaker ring, in order."""
         goes_on = self._far.observe(block.position, block.captured_ns) is not None

@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from appliance.audio.blocks import BLOCK_NS
+from appliance.audio.blocks import BLOCK_NS, BLOCK_SAMPLES
 from appliance.audio.devices import DeviceLost
 from appliance.capture.chain import STAGES, FrontEnd
 from appliance.capture.device import Capture, Microphone
@@ -21,6 +21,7 @@ from appliance.capture.far_end import FarEndTimeline
 from appliance.capture.framer import NS_PER_SAMPLE, BlockFramer, DatedBlock
 from appliance.capture.geometry import array_of, input_channels
 from appliance.capture.inject import Injector
+from appliance.capture.mute import MuteFile, MuteKeys
 from appliance.capture.warm_start import WarmStart, state_dir
 from appliance.config import Config
 from appliance.errors import ApplianceError
@@ -35,8 +36,10 @@ from appliance.messages import (
     ChannelMetrics,
     FrontEndReport,
     InjectAudio,
+    MuteState,
     Refused,
     SetFrontEndBypass,
+    SetMute,
     ring_topic,
 )
 
@@ -51,6 +54,7 @@ _WAKE_BLOCKS = 2
 _LONGEST_UNREAD_NS = 100_000_000
 """While something is played its announcements wake the loop; the microphone is looked at too."""
 _FAR_END_REWIND_BLOCKS = 50
+_SILENCE = np.zeros(BLOCK_SAMPLES, np.float32)
 _REPORT_BLOCKS = 100
 _SAVE_REPORTS = 20
 """What was learnt is saved after so many seconds in which it was worth it."""
@@ -87,6 +91,7 @@ def main(config: Config, bus: Bus) -> None:
             front_end=front_end,
             microphones=microphones,
             warm_start=warm_start,
+            mute_file=MuteFile(state_dir(bus.runtime_dir)),
         )
         try:
             capture.run(previous.captured_ns if previous else None)
@@ -150,6 +155,7 @@ class _Capture:
         front_end: FrontEnd,
         microphones: tuple[int, ...],
         warm_start: WarmStart,
+        mute_file: MuteFile,
     ) -> None:
         self._bus = bus
         self._microphone = microphone
@@ -159,8 +165,13 @@ class _Capture:
         self._microphones = list(microphones)
         """Which of the device's channels the front-end takes, in its order."""
         self._warm_start = warm_start
+        self._mute_file = mute_file
+        self._mute = mute_file.load()
+        self._mute_keys = MuteKeys()
+        self._mute.hardware |= self._mute_keys.switched_on
         self._latency_ns = front_end.latency_samples * NS_PER_SAMPLE
         self._timeline = FarEndTimeline()
+        self._anchors = 0
         self._framer: BlockFramer | None = None
         self._next_frame = -1
         self._stretch = -1
@@ -195,6 +206,9 @@ class _Capture:
         else:
             bus.ready()
         bus.wake_on(microphone.fileno())
+        for descriptor in self._mute_keys.descriptors:
+            bus.wake_on(descriptor)
+        self._report_mute()
         while bus.running:
             if microphone.is_open:
                 self._step()
@@ -203,9 +217,12 @@ class _Capture:
             else:
                 bus.receive(_RETRY_MS)
             self._take_requests()
+            if self._mute_keys.descriptors:
+                self._read_mute_keys()
 
     def close(self) -> None:
         """Keep what was learnt."""
+        self._mute_keys.close()
         if self._unsaved_reports:
             self._warm_start.close()
             self._warm_start.save(self._front_end.state())
@@ -252,15 +269,23 @@ class _Capture:
 
     def _write(self, heard: DatedBlock) -> None:
         front_end = self._front_end
-        far = self._timeline.take(heard.position, heard.first_sample_ns, front_end.drift_ppm)
+        timeline = self._timeline
+        far = timeline.take(heard.position, heard.first_sample_ns, front_end.drift_ppm)
+        if timeline.anchors > max(1, self._anchors):
+            front_end.doubt()
+        self._anchors = timeline.anchors
+        if self._mute.muted:  # nobody hears it, not even the front-end
+            self._write_silence(heard)
+            return
         processed = front_end.process(heard.samples, far)
+        near_end = 0.0 if timeline.sounds_unplaced else float(processed.near_end)
         captured_ns = heard.first_sample_ns - self._latency_ns
         if self._gap_reason:
             if self._heard_until_ns is not None:
                 self._report_gap(captured_ns - self._heard_until_ns - BLOCK_NS)
             self._gap_reason = ""
         block = self._injector.replace(processed.samples)
-        self._writer.write(block, captured_ns, near_end=float(processed.near_end))
+        self._writer.write(block, captured_ns, near_end=near_end)
         report = self._injector.note(self._writer.epoch, self._writer.sequence)
         if report:
             self._bus.reply(*report)
@@ -273,6 +298,28 @@ class _Capture:
             self._update_counters()
         if self._blocks % _REPORT_BLOCKS == 0:
             self._report_front_end()
+            self._report_mute()
+
+    def _write_silence(self, heard: DatedBlock) -> None:
+        captured_ns = heard.first_sample_ns - self._latency_ns
+        self._writer.write(_SILENCE, captured_ns, near_end=0.0)
+        self._heard_until_ns, self._direction_deg = captured_ns, None
+        self._blocks += 1
+        if self._blocks % _REPORT_BLOCKS == 0:
+            self._report_mute()
+
+    def _report_mute(self) -> None:
+        mute = self._mute
+        self._bus.publish(
+            MuteState(session_id=LOCAL_SESSION, hardware=mute.hardware, software=mute.software)
+        )
+
+    def _read_mute_keys(self) -> None:
+        events = self._mute_keys.read()
+        if events:
+            self._mute.take(events)
+            self._mute_file.save_later(self._mute)
+            self._report_mute()
 
     def _announce(self) -> None:
         self._bus.publish(
@@ -351,6 +398,14 @@ class _Capture:
     def _take_requests(self) -> None:
         for client, request in self._bus.requests():
             match request:
+                case SetMute(muted=muted):
+                    reason = self._mute.request(muted)
+                    if not reason:
+                        self._mute_file.save(self._mute)  # before it is said to be done
+                        self._report_mute()
+                        self._bus.reply(client, Accepted())
+                case InjectAudio() if self._mute.muted:
+                    reason = "the microphones are muted"
                 case InjectAudio() if not self._microphone.is_open:
                     reason = "the microphone is not open"
                 case InjectAudio():

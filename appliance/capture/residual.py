@@ -84,13 +84,23 @@ class ResidualSuppressor:
         self.noise_power = 0.0
         """Of the stationary noise, summed over bins; 0 as long as it is not known."""
 
-    def process(self, error: Spectra, echo: Spectra, late_power: Floats) -> Floats:
+    def process(
+        self,
+        error: Spectra,
+        echo: Spectra,
+        late_power: Floats,
+        *,
+        trusted: bool = True,
+        placed: bool = True,
+    ) -> Floats:
         """Give the gain (161,) for the error.
 
         Args:
             error: spectrum (161,) after the linear canceller.
             echo: spectrum (161,) of the echo that it estimated.
             late_power: (161,) power of reverberation in `error` beyond the canceller's length.
+            trusted: False while what is left of the echo may sound like the user.
+            placed: False while the estimate has the echo's power, but not its phase.
         """
         settings = self._settings
         error_power, echo_power = _power(error), _power(echo)
@@ -106,14 +116,17 @@ class ResidualSuppressor:
         residue = self._residue(source) + late_power
         expected = float(residue.sum() + noise.sum())
         self._believe(10 * math.log10(float(error_power.sum()) / expected + 1e-9))
-        self._follow(error_power, source, late_power + noise, source > _MARGIN * audible)
-        caution = 1 + (settings.oversuppression - 1) * (1 - self.near_end)
-        residue = (self._residue(source) + late_power) * np.float32(caution)
+        if placed:
+            self._follow(error_power, source, late_power + noise, source > _MARGIN * audible)
+        near_end = self.near_end if trusted else 0.0
+        caution = 1 + (settings.oversuppression - 1) * (1 - near_end)
+        left = self._residue(source) if placed else source
+        residue = (left + late_power) * np.float32(caution)
         ratio = error_power / (residue + _TINY)
         smoothing = np.float32(settings.prior_smoothing)
         prior = smoothing * self._near + (1 - smoothing) * np.maximum(ratio - 1, 0)
         floor_db = (
-            settings.far_floor_db + (settings.near_floor_db - settings.far_floor_db) * self.near_end
+            settings.far_floor_db + (settings.near_floor_db - settings.far_floor_db) * near_end
         )
         # Never below the noise: a suppressor that comes after needs it to be stationary.
         floor = np.sqrt(np.minimum(noise / (error_power + _TINY), np.float32(1)))

@@ -125,6 +125,46 @@ def test_taps_follow_a_reference_that_jumps(shift):
     assert erle_db(echo[:, 4 * RATE :], error, 0.2, 0.6) > 15
 
 
+def test_a_quiet_beginning_does_not_set_the_scale_of_the_distortion():
+    """Noise of the far-end's recording is heard before its talker."""
+    far = noise(1, 4)
+    far[:RATE] *= 0.02
+    echo = echo_of(far, room(2, 1))
+    canceller = EchoCanceller(1, SHORT)
+    error, _ = run(canceller, echo, far)
+    assert canceller.divergences == 0
+    assert np.sum(error[:, RATE:] ** 2) < np.sum(echo[:, RATE:] ** 2)
+    assert erle_db(echo, error, 3, 4) > 25
+
+
+def test_a_held_filter_cancels_and_learns_nothing():
+    far = noise(1, 5)
+    echo = echo_of(far, room(2, 1))
+    canceller = EchoCanceller(1, SHORT)
+    run(canceller, echo, far)
+    before = canceller.state()
+    errors = []
+    for at in range(0, RATE, 160):
+        block = slice(at, at + 160)
+        errors.append(canceller.process(3 * echo[:, block], far[block], hold=True).error)
+    assert all(np.array_equal(before[name], canceller.state()[name]) for name in before)
+    left = np.concatenate(errors, axis=1)[0, 3200:]
+    assert np.mean(left**2) == pytest.approx(4 * np.mean(echo[0, 3200:RATE] ** 2), rel=0.05)
+
+
+def test_a_kept_path_fits_at_once_where_the_past_is_known():
+    far = noise(1, 5)
+    echo = echo_of(far, room(2, 1))
+    first, second = EchoCanceller(1, SHORT), EchoCanceller(1, SHORT)
+    run(first, echo, far)
+    second.restore(first.state())
+    second.rewrite(far[: 2 * RATE])
+    late = slice(2 * RATE, 3 * RATE)
+    error, _ = run(second, echo[:, late], far[late])
+    assert erle_db(echo[:, late], error, 0, 0.05) > 25
+    assert second.divergences == 0
+
+
 def test_a_filter_that_adds_echo_is_thrown_away():
     far = noise(1, 5)
     echo = echo_of(far, room(2, 1))

@@ -91,6 +91,16 @@ def test_nothing_played_gives_nothing() -> None:
     assert world.timeline.anchors == 0
 
 
+def test_what_sounds_before_it_has_its_place_is_known_to_sound() -> None:
+    world = World()
+    assert not world.timeline.sounds_unplaced
+    world.run(0, 5, range(20))
+    assert world.timeline.sounds_unplaced
+    world.run(5, 20, range(20, 40))
+    assert world.timeline.anchors == 1
+    assert not world.timeline.sounds_unplaced
+
+
 def test_the_far_end_of_the_same_moment_but_for_the_lead() -> None:
     world = World()
     heard = world.run(0, 300, range(100, 200))

@@ -94,6 +94,71 @@ def test_what_was_learnt_works_at_once_in_another_life():
     assert level_db(run(warm, mic, far)[0][part]) < level_db(run(cold, mic, far)[0][part]) - 10
 
 
+def learnt(far, mic):
+    front_end = FrontEnd(PLAIN, 1)
+    run(front_end, mic, far)
+    return front_end
+
+
+def taken_over(front_end, far, mic, start, apart, blind=8):
+    """From a block on, with the far-end so many samples late, and silent in the first blocks."""
+    shifted = np.roll(far, apart)
+    shifted[: start + 160 * blind] = 0
+    return run(front_end, mic[:, start:], shifted[start:])
+
+
+def taken_for_the_user(out, blocks, latency):
+    """Blocks that would be taken for the user's and are loud enough to be heard."""
+    level = np.mean(np.square(out.reshape(-1, 160)), axis=1)
+    believed = np.array([block.near_end > 0.5 and block.far_end_active for block in blocks])
+    return int(np.count_nonzero(believed[latency // 160 :] & (level[latency // 160 :] > 10**-4.8)))
+
+
+@pytest.mark.parametrize("apart", [-150, -40, -10, 0, 10, 20, 40])
+@pytest.mark.parametrize("another_life", [True, False])
+def test_an_echo_that_moved_in_an_interruption_is_not_the_user(apart, another_life):
+    far = speech(8)
+    mic = echo_of(far, 1, delay=200) + noise(2, 8, 1e-4)
+    start = 5 * RATE
+    front_end = learnt(far[:start], mic[:, :start])
+    if another_life:
+        state, front_end = front_end.state(), FrontEnd(PLAIN, 1)
+        front_end.restore(state)
+    else:
+        front_end.doubt()
+    out, blocks = taken_over(front_end, far, mic, start, apart)
+    if another_life:
+        assert front_end.metrics().faults["divergences"] == 0
+    assert taken_for_the_user(out, blocks, 10 * 160) <= 3
+    part = slice(round(0.5 * RATE), 3 * RATE)
+    assert level_db(mic[0, start:][part]) - level_db(out[part]) > 25
+
+
+def test_a_user_who_talks_over_an_interruption_is_heard_soon():
+    far = noise(4, 8)
+    mic = echo_of(far, 1, delay=200) + noise(2, 8, 1e-4)
+    start = 5 * RATE
+    front_end = FrontEnd(PLAIN, 1)
+    front_end.restore(learnt(far[:start], mic[:, :start]).state())
+    voice = 0.5 * speech(3)
+    mic[0, start:] += voice
+    _, blocks = taken_over(front_end, far, mic, start, 12)
+    level = np.mean(np.square(voice.reshape(-1, 160)), axis=1)
+    talks = level > np.mean(level)
+    believed = np.array([block.near_end > 0.5 for block in blocks])
+    assert not believed[9:15].any()
+    assert np.mean(believed[100:][talks[100:]]) > 0.9
+
+
+def test_what_is_never_cancelled_is_believed_after_some_seconds():
+    """Whatever the canceller makes of it: a user is not ignored for ever."""
+    front_end = FrontEnd(PLAIN, 1)
+    _, blocks = run(front_end, noise(7, 6)[None], noise(8, 6, 0.01))
+    believed = np.array([block.near_end > 0.5 for block in blocks])
+    assert not believed[5:100].any()
+    assert believed[400:].mean() > 0.9
+
+
 def test_a_state_of_another_array_is_left_out():
     far = noise(1, 6)
     first = FrontEnd(PLAIN, 2)
