@@ -8,7 +8,7 @@ import re
 import statistics
 import time
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -86,6 +86,21 @@ def normalise(text: str) -> str:
     return " ".join(re.sub(r"[^\w\s]|_", " ", text).split())
 
 
+def word_error_percent(said: Sequence[str], heard: Sequence[str]) -> float:
+    """Return the word error rate of ``heard`` texts, both normalised.
+
+    Raises:
+        ApplianceError: jiwer is not installed.
+    """
+    try:
+        import jiwer
+    except ImportError as error:
+        raise ApplianceError(
+            "Measuring word error rates needs jiwer; install it with: uv sync --group dev"
+        ) from error
+    return 100.0 * float(jiwer.wer(list(said), list(heard)))
+
+
 def evaluate_wer(
     transcribe: Callable[[NDArray[np.float32]], str], recordings: Iterable[Recording]
 ) -> dict[str, float]:
@@ -97,12 +112,6 @@ def evaluate_wer(
     Raises:
         ApplianceError: jiwer is not installed, or no recording was given.
     """
-    try:
-        import jiwer
-    except ImportError as error:
-        raise ApplianceError(
-            "Measuring word error rates needs jiwer; install it with: uv sync --group dev"
-        ) from error
     references: list[str] = []
     hypotheses: list[str] = []
     wall_ms: list[float] = []
@@ -119,7 +128,7 @@ def evaluate_wer(
     if not references:
         raise ApplianceError("There are no recordings to measure a word error rate on")
     return {
-        "wer_percent": 100.0 * float(jiwer.wer(references, hypotheses)),
+        "wer_percent": word_error_percent(references, hypotheses),
         "recordings": float(len(references)),
         "words": float(sum(len(text.split()) for text in references)),
         "audio_s": audio_s,

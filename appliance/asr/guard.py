@@ -15,6 +15,8 @@ from appliance.asr.words import HeardWord, text_of
 _MAX_COMPRESSION_RATIO = 2.0
 _MIN_AVG_LOGPROB = -0.5
 """Of a cut context; a tenth of our recordings, mostly single words, score lower and are retried."""
+_WIDE_MIN_AVG_LOGPROB = -0.6
+"""Below it a little more context seldom helps, and in noise the full one often does."""
 _SURE_AVG_LOGPROB = -0.4
 _MAX_WORDS_PER_S = 6.0
 _NOISE_CONTRAST_DB = 10.0
@@ -50,7 +52,8 @@ class Verdict(enum.Enum):
     """What to do with a transcription."""
 
     OK = "ok"
-    RETRY = "retry with more context"
+    RETRY_WIDE = "retry with a little more context"
+    RETRY_FULL = "retry with full context"
     NOTHING_SAID = "nothing said"
 
 
@@ -136,5 +139,6 @@ def judge(transcription: Transcription, samples: NDArray[np.float32], context: C
     if nobody:
         return Verdict.NOTHING_SAID
     if context != "full" and is_suspect(transcription, len(samples) / SAMPLE_RATE_HZ):
-        return Verdict.RETRY
+        unlikely = transcription.avg_logprob < _WIDE_MIN_AVG_LOGPROB
+        return Verdict.RETRY_FULL if unlikely else Verdict.RETRY_WIDE
     return Verdict.OK

@@ -17,6 +17,7 @@ from appliance.asr.engine import TranscriptionCancelledError, create_engine
 from appliance.asr.hearings import Hearings
 from appliance.asr.streaming import LiveUtterance, only_silence_since
 from appliance.asr.transcriber import Transcriber
+from appliance.asr.vocabulary import load_vocabulary
 from appliance.asr.words import Vocabulary
 from appliance.audio.blocks import RATE_HZ
 from appliance.config import Config
@@ -79,9 +80,22 @@ def load(config: Config, model: str) -> Loaded:
     return Loaded(model, engine.name, transcriber)
 
 
+def _vocabulary(config: Config) -> Vocabulary | None:
+    """The names and words likely here; None, with a line in the log, if that cannot be had."""
+    try:
+        return load_vocabulary(
+            config.asr.vocabulary,
+            language=config.asr.language,
+            model_dir=ensure_model(config.asr.model, root=config.models_path),
+        )
+    except ApplianceError as error:
+        logger.error("going on without a vocabulary: %s", error)
+        return None
+
+
 def main(config: Config, bus: Bus) -> None:
     """Run until the bus says stop."""
-    service = Service(bus, config, load(config, config.asr.model))
+    service = Service(bus, config, load(config, config.asr.model), _vocabulary(config))
     while bus.running:
         service.step()
     service.close()
@@ -97,13 +111,12 @@ class Service:
         self._config = config
         self._loaded = loaded
         self._wanted_model = loaded.model
-        self._vocabulary = vocabulary
         self._dialogues: dict[str, list[str]] = {}
         """What was said last, by session."""
         self._reader = RingReader(config.shm_prefix, MIC_RING.name)
         self._hearings = Hearings(
             self._reader.read_span,
-            lambda: LiveUtterance(self._loaded.transcriber, self._vocabulary),
+            lambda: LiveUtterance(self._loaded.transcriber, vocabulary),
         )
         self._worker = Worker("transcribe")
         self._loader = Worker("load")

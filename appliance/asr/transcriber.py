@@ -21,6 +21,7 @@ _PAUSE_S = 0.2
 _PAUSE_DROP_DB = 20.0
 """A pause is this far below the loud parts; a cut anywhere else needs an overlap."""
 _OVERLAP_S = 1.0
+_RETRIES = (Verdict.RETRY_WIDE, Verdict.RETRY_FULL)
 _MAX_AMPLITUDE = 100.0
 """Full scale is 1."""
 
@@ -125,7 +126,7 @@ class Transcriber:
         samples = finite(samples)
         heard = self._hear(samples, self._context, prompt, True, cancelled)
         verdict = judge(heard, samples, "cut")
-        return None if verdict is Verdict.RETRY else _utterance(heard, verdict, samples)
+        return None if verdict in _RETRIES else _utterance(heard, verdict, samples)
 
     def acoustics(self, samples: NDArray[np.float32]) -> Acoustics | None:
         """Return audio of at most 29 s that can be asked again; None if it cannot."""
@@ -144,13 +145,12 @@ class Transcriber:
         heard = self._hear(samples, self._context, prompt, words, cancelled)
         verdict = judge(heard, samples, self._context)
         retries, timings = 0, heard.timings
-        while verdict is Verdict.RETRY:
-            context: Context = "full" if retries or not _has_wide(samples) else "wide"
+        while verdict in _RETRIES:
+            wide = verdict is Verdict.RETRY_WIDE and not retries and _has_wide(samples)
+            context: Context = "wide" if wide else "full"
             again = self._hear(samples, context, "", words, cancelled)
             verdict = judge(again, samples, context)
-            if verdict is Verdict.RETRY and is_confirmed(
-                heard, again, len(samples) / SAMPLE_RATE_HZ
-            ):
+            if verdict in _RETRIES and is_confirmed(heard, again, len(samples) / SAMPLE_RATE_HZ):
                 verdict = Verdict.OK
             heard, retries, timings = again, retries + 1, timings + again.timings
         return replace(_utterance(heard, verdict, samples), retries=retries, timings=timings)

@@ -91,12 +91,40 @@ def recovery(
 def asr(
     model: Annotated[str, typer.Option(help="Speech model.")] = "whisper-tiny.en",
     threads: Annotated[int, typer.Option(help="Threads of each engine.")] = 1,
+    streaming: Annotated[
+        bool, typer.Option("--streaming", help="Words while speech goes on, and the final ones.")
+    ] = False,
+    seed: SeedOption = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Word error rate and CPU time of the speech recognition engines."""
-    from appliance.bench.asr import run
+    from appliance.bench import asr as engines
+    from appliance.bench import asr_streaming
 
-    _show(run(model=model, threads=threads), as_json=as_json)
+    if streaming:
+        _show(asr_streaming.run(model=model, threads=threads, seed=seed), as_json=as_json)
+    else:
+        _show(engines.run(model=model, threads=threads), as_json=as_json)
+
+
+@app.command()
+def vocabulary(
+    *,
+    part: Annotated[
+        Literal["held-out", "development"],
+        typer.Option(help="The lists that are reported, or those that weights are chosen on."),
+    ] = "held-out",
+    model: Annotated[str, typer.Option(help="Speech model.")] = "whisper-tiny.en",
+    repeats: Annotated[int, typer.Option(help="Sentences with each entry.", min=1)] = 3,
+    seed: SeedOption = 1,
+    threads: Annotated[int, typer.Option(help="Of the speech model.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Rare names in the vocabulary: recovered, and what that does to other words."""
+    from appliance.bench.vocabulary import run
+
+    result = run(part=part, model=model, repeats=repeats, seed=seed, threads=threads)
+    _show(result, as_json=as_json)
 
 
 @app.command("front-end")

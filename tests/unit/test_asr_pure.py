@@ -182,7 +182,7 @@ def test_bad_vocabulary_names_the_repair(tmp_path, file, content):
 )
 def test_loops_are_found(text):
     assert has_loop(text)
-    assert judge(heard(text), speech(3.0), "cut") is Verdict.RETRY
+    assert judge(heard(text), speech(3.0), "cut") is Verdict.RETRY_WIDE
 
 
 @pytest.mark.parametrize(
@@ -193,15 +193,16 @@ def test_ordinary_repetition_is_no_loop(text):
 
 
 @pytest.mark.parametrize(
-    "doubtful",
+    ("doubtful", "retry"),
     [
-        heard("Agent log darth", avg_logprob=-1.0),
-        heard("and then and", complete=False),
-        heard(" ".join(f"word{i}" for i in range(30))),
+        (heard("Agent log darth", avg_logprob=-1.0), Verdict.RETRY_FULL),
+        (heard("Agent log off", avg_logprob=-0.55), Verdict.RETRY_WIDE),
+        (heard("and then and", complete=False), Verdict.RETRY_WIDE),
+        (heard(" ".join(f"word{i}" for i in range(30))), Verdict.RETRY_WIDE),
     ],
 )
-def test_doubtful_cut_context_is_retried_but_full_is_final(doubtful):
-    assert judge(doubtful, speech(3.0), "cut") is Verdict.RETRY
+def test_doubtful_cut_context_is_retried_but_full_is_final(doubtful, retry):
+    assert judge(doubtful, speech(3.0), "cut") is retry
     assert judge(doubtful, speech(3.0), "full") is Verdict.OK
 
 
@@ -264,15 +265,21 @@ def test_loop_is_heard_again_with_more_context_without_the_prompt():
 
 
 def test_unsure_words_that_are_heard_again_are_believed():
-    unsure = heard("Agent log off", avg_logprob=-0.8)
+    unsure = heard("Agent log off", avg_logprob=-0.55)
     engine = Scripted(unsure, heard("agent, log off.", avg_logprob=-0.7))
     assert Transcriber(engine).transcribe(speech(2.0)).text == "agent, log off."
     assert [context for _, context, _ in engine.asked] == ["cut", "wide"]
 
 
+def test_very_unsure_words_are_heard_in_full_at_once():
+    engine = Scripted(heard("Agent law", avg_logprob=-0.9), heard("Agent log", avg_logprob=-0.7))
+    assert Transcriber(engine).transcribe(speech(2.0)).text == "Agent log"
+    assert [context for _, context, _ in engine.asked] == ["cut", "full"]
+
+
 def test_unsure_words_that_change_are_heard_in_full():
     engine = Scripted(
-        heard("Agent log dove", avg_logprob=-0.8),
+        heard("Agent log dove", avg_logprob=-0.55),
         heard("Agent log off", avg_logprob=-0.7),
         heard("Agent log of", avg_logprob=-0.9),
     )

@@ -19,7 +19,7 @@ from appliance.asr.engine import (
     TranscriptionCancelledError,
 )
 from appliance.asr.transcriber import Transcriber
-from appliance.asr.words import Corrected, from_tokens
+from appliance.asr.words import Corrected, Vocabulary, from_tokens
 from appliance.config import Config
 from appliance.errors import ApplianceError
 from appliance.messages import (
@@ -117,12 +117,12 @@ class Engine:
 class Place:
     """A service and what it hangs on."""
 
-    def __init__(self, *, partials: bool = True) -> None:
+    def __init__(self, *, partials: bool = True, vocabulary: Vocabulary | None = None) -> None:
         self.bus = Bus()
         self.engine = Engine()
         config = Config.model_validate({"asr": {"partials": partials}})
         loaded = asr.Loaded("tiny", "fake", Transcriber(self.engine))
-        self.service = asr.Service(self.bus, config, loaded)  # type: ignore[arg-type]
+        self.service = asr.Service(self.bus, config, loaded, vocabulary)  # type: ignore[arg-type]
 
     def tell(self, *messages: Message) -> None:
         self.bus.incoming += messages
@@ -241,19 +241,20 @@ def test_an_engine_that_fails_is_told(place, monkeypatch):
     assert "out of memory" in place.published(Transcript)[0].error
 
 
-def test_the_dialogue_reaches_the_vocabulary(place):
+def test_the_dialogue_reaches_the_vocabulary(monkeypatch):
     class Names:
         def prompt(self, dialogue: str) -> str:
             return dialogue.upper()
 
         def correct(self, words, dialogue="", acoustics=None):
-            return Corrected(tuple(words))
+            return Corrected(tuple(words), (("heard", "meant"),))
 
-    place.service._vocabulary = Names()
+    monkeypatch.setattr(asr, "RingReader", RingReader)
+    place = Place(vocabulary=Names())
     for text in ("zero", "one", "two\nlines", "three"):
         place.tell(DialogueWords(session_id="local", text=text))
     place.tell(DialogueWords(session_id="kitchen", text="other"), transcribe(299))
-    place.published(Transcript)
+    assert place.published(Transcript)[0].corrections == (("heard", "meant"),)
     assert place.engine.calls[0][1] == "ONE\nTWO LINES\nTHREE"
 
 

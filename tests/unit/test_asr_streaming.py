@@ -66,7 +66,7 @@ class Reader:
         return Transcription(
             text_of(heard),
             (),
-            -3.0 if wrong else -0.1,
+            -0.55 if wrong else -0.1,
             0.01,
             True,
             Timings(0.0, 1.0, 0.0),
