@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -235,6 +236,36 @@ def say(text: Annotated[str, typer.Argument(help="What to say.")]) -> None:
 
 
 # --- look at it --------------------------------------------------------------------------------
+
+
+class MuteAction(str, Enum):
+    """What ``appliance mute`` can do."""
+
+    ON = "on"
+    OFF = "off"
+    STATUS = "status"
+
+
+@app.command()
+def mute(
+    action: Annotated[MuteAction, typer.Argument(help="What to do.")] = MuteAction.STATUS,
+) -> None:
+    """Mute the microphones until 'appliance mute off', restarts included.
+
+    A mute switch on the box is above it: what it mutes no command can open.
+    """
+    from appliance.client import ApplianceClient
+
+    with ApplianceClient(configuration.load()) as client:
+        if action is not MuteAction.STATUS:
+            client.mute(action is MuteAction.ON)
+        state = client.mute_state()
+    if state is None:
+        raise ApplianceError("The appliance does not say. See 'appliance status'.")
+    if state.hardware:
+        console.print("muted by the switch on the box")
+    else:
+        console.print("muted" if state.software else "not muted")
 
 
 @app.command()

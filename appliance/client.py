@@ -35,8 +35,10 @@ from appliance.messages import (
     InjectAudio,
     InjectProgress,
     Message,
+    MuteState,
     Refused,
     SayText,
+    SetMute,
     TurnRecord,
     heartbeat_topic,
     ring_topic,
@@ -100,6 +102,7 @@ class ApplianceClient:
                 *(heartbeat_topic(name) for name in PROCESSES),
                 AudioGap.topic,
                 Floor.topic,
+                MuteState.topic,
                 TurnRecord.topic,
                 ring_topic(SPEAKER_RING.name),
             ],
@@ -111,6 +114,7 @@ class ApplianceClient:
         """When the loudspeaker last played something, by this process's clock."""
         self._records: deque[TurnRecord] = deque(maxlen=1_000)
         self.floor = "idle"
+        self._mute: MuteState | None = None
 
     def __enter__(self) -> ApplianceClient:
         return self
@@ -144,6 +148,8 @@ class ApplianceClient:
                 self._records.append(message)
             case Floor(state=state):
                 self.floor = state
+            case MuteState():
+                self._mute = message
         return message
 
     def wait_for(self, condition: Callable[[], bool], timeout_s: float) -> bool:
@@ -206,7 +212,9 @@ class ApplianceClient:
         Raises:
             ApplianceError: it is refused, or nobody answers.
         """
-        client = Client(self._runtime_dir, "conductor")
+        return self._ask(Client(self._runtime_dir, "conductor"), request)
+
+    def _ask(self, client: Client, request: AskText | SayText | Attend | SetMute) -> str:
         try:
             client.send(request)
             answer: Any = None
@@ -224,6 +232,25 @@ class ApplianceClient:
         raise ApplianceError(
             "The appliance does not answer. See 'appliance status', or start it: scripts/run"
         )
+
+    def mute(self, muted: bool) -> None:
+        """Mute the microphones, or listen again; kept until it is asked for otherwise.
+
+        Raises:
+            ApplianceError: the switch on the box forbids it, or capture does not answer.
+        """
+        if not self.wait_for(lambda: self._board.active_instance("capture") is not None, 2.0):
+            raise ApplianceError(
+                "The appliance's capture process is not there. See 'appliance status'."
+            )
+        instance = self._board.active_instance("capture")
+        assert instance is not None
+        self._ask(Client(self._runtime_dir, "capture", instance), SetMute(muted=muted))
+
+    def mute_state(self, timeout_s: float = 3.0) -> MuteState | None:
+        """Whether the microphones are muted and why; None when nobody says so in time."""
+        self.wait_for(lambda: self._mute is not None, timeout_s)
+        return self._mute
 
     def ask_recording(self, path: Path) -> Answer:
         """Speak a recording into the microphone's place and wait for the spoken answer.
