@@ -20,7 +20,7 @@ _TURNS: Script = (("double-talk", 1.8), ("far-only", 2.2))
 _SCRIPT: Script = (("far-only", 6.0), *_TURNS, *_TURNS, *_TURNS, *_TURNS, *_TURNS, *_TURNS)
 _WARM_BLOCKS = 500
 """The front-end learns the echo first."""
-_AUDIBLE_DB = 25.0
+_AUDIBLE_DB = 20.0
 """An utterance begins where it comes so near to its loudest block: a breath is no barge-in."""
 _RELEASE_BLOCKS = 40
 """After speech the reflex may last so long."""
