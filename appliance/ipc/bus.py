@@ -303,7 +303,7 @@ class Client:
 
     def __init__(self, runtime_dir: Path, process: str, instance: int = 0) -> None:
         # the common one: a context of its own would wait for ever if its owner forgot to close it
-        self._socket = zmq.Context.instance().socket(zmq.DEALER)
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.connect(request_endpoint(runtime_dir, process, instance))
 
