@@ -25,11 +25,11 @@ class ReflexSettings:
     """A frame at or above this probability is evidence..."""
     stop_threshold: float = 0.35
     """...and, once there is some, one at or above this."""
-    near_end: float = 0.9
+    near_end: float = 0.97
     """Over the far-end a block is evidence when the belief in near-end sound is this high..."""
     above_floor_db: float = 15.0
     """...its level is so far above the noise..."""
-    run_blocks: int = 3
+    run_blocks: int = 4
     """...and so many such blocks come in a row: a click is shorter."""
     hangover_ms: int = 300
     """Without evidence for so long it was nothing, or it is over."""
