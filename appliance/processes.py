@@ -62,7 +62,7 @@ PROCESSES: dict[str, ProcessSpec] = {
             purpose="finds speech in the mic ring",
             reads_rings=("mic",),
             cpu_idle_percent=3.0,
-            memory_pss_mb=90,
+            memory_pss_mb=120,
         ),
         ProcessSpec(
             name="asr",
