@@ -32,24 +32,28 @@ _DOUBT = 0.016
 """How much nearer than their sounds words are that the decoder was a nat less sure of."""
 _DIALOGUE_BOOST = 1.0
 _DIALOGUE_TURNS = 3
-_RARE_TOKENS = 3
+_DISTANCE_NATS = 10.0
+"""Among the spans that an entry may be, so much gain makes up for a whole distance."""
+_WORD_DISTANCE = 0.04
+"""Without the audio: what a span gains in likeness by swallowing another word must be more."""
+_RARE_PIECES, _UNKNOWN_PIECES = 3, 2
 _SENTENCE = re.compile(r"[.!?…:]\s*$")
 
 
 def load_vocabulary(
     boosts: Mapping[str, float], *, language: str, model_dir: Path
 ) -> ContextVocabulary:
-    """Make the vocabulary; a word is rare that the model in ``model_dir`` has to spell in pieces.
+    """Make the vocabulary; what words are usual is known from the model's own tokens.
 
     Raises:
         ApplianceError: see ``ContextVocabulary``; the model's files are missing or corrupt.
     """
     tokens = Tokens.load(model_dir)
-    return ContextVocabulary(
-        boosts,
-        language=language,
-        is_rare=lambda word: len(tokens.encode(f" {word}")) >= _RARE_TOKENS,
-    )
+
+    def pieces(word: str) -> int:
+        return min(len(tokens.encode(f" {form}")) for form in (word, word.capitalize()))
+
+    return ContextVocabulary(boosts, language=language, pieces=pieces)
 
 
 class ContextVocabulary:
@@ -60,17 +64,18 @@ class ContextVocabulary:
         boosts: Mapping[str, float],
         *,
         language: str = "en",
-        is_rare: Callable[[str], bool] = lambda word: False,
+        pieces: Callable[[str], int] = lambda word: _UNKNOWN_PIECES,
     ) -> None:
         """Take entries with boosts from 0 to 10; those that nobody can say are left out.
 
-        ``is_rare`` tells which words of a dialogue are worth listening for besides names.
+        ``pieces`` tells of how many tokens a word is made: one, everybody uses it; three and more,
+        it is rare and worth listening for when the appliance has said it.
 
         Raises:
             ApplianceError: espeak-ng is missing or does not know ``language``.
         """
         self._language = language
-        self._is_rare = is_rare
+        self._pieces = pieces
         self._follows_dialogue = is_pronounceable(language)
         self._entries = self._pronounced(boosts.items())
 
@@ -95,13 +100,13 @@ class ContextVocabulary:
         right = _already_right(words, entries)
         found = [
             candidate
-            for candidate in candidates(
-                words, self._sounds(words), entries, within=_NEAR if acoustics is None else _FAR
+            for candidate in self._candidates(
+                words, entries, within=_NEAR if acoustics is None else _FAR
             )
             if not any(candidate.overlaps(exact) for exact in right)
         ]
         if acoustics is None:
-            odds = [(candidate.odds(), candidate) for candidate in found]
+            odds = [(candidate.odds(), candidate) for candidate in _tightest(found)]
         else:
             odds = self._ask(acoustics, words, found)
         chosen: list[Candidate] = []
@@ -121,7 +126,7 @@ class ContextVocabulary:
         prompt = ", ".join(entry.text for entry in entries) + "."
         again = acoustics.hear(prompt)
         heard_again = sorted(
-            candidates(again, self._sounds(again), entries, within=1.0),
+            self._candidates(again, entries, within=1.0),
             key=lambda c: c.distance,
         )
         asked: list[tuple[Candidate, float]] = []
@@ -140,9 +145,15 @@ class ContextVocabulary:
             return []
         texts = [text_of(words), *(text_of(_apply(words, [c]).words) for c, _ in asked)]
         before, *after = acoustics.score(texts, prompt)
+        best: dict[Entry, tuple[float, Candidate, float, float]] = {}
+        for (candidate, distance), score in zip(asked, after, strict=True):
+            gain = score - before
+            fit = gain - _DISTANCE_NATS * candidate.distance
+            if candidate.entry not in best or fit > best[candidate.entry][0]:
+                best[candidate.entry] = (fit, candidate, gain, distance)
         return [
-            (candidate.odds_given(score - before, distance), candidate)
-            for (candidate, distance), score in zip(asked, after, strict=True)
+            (candidate.odds_given(gain, distance), candidate)
+            for _, candidate, gain, distance in best.values()
         ]
 
     def _changed(
@@ -156,7 +167,18 @@ class ContextVocabulary:
         heard = "".join(self._sounds(words[first:last]))
         distance = Levenshtein.normalized_distance(heard, nearest.entry.sound)
         unsure = sum(map(uncertainty, words[first:last])) / (last - first)
-        return Candidate(nearest.entry, first, last, distance, unsure)
+        ordinary = last - first == 1 and self._is_ordinary(bare(words[first].text))
+        return Candidate(nearest.entry, first, last, distance, unsure, ordinary)
+
+    def _candidates(
+        self, words: Sequence[HeardWord], entries: Sequence[Entry], *, within: float
+    ) -> Iterable[Candidate]:
+        return candidates(
+            words, self._sounds(words), entries, within=within, is_ordinary=self._is_ordinary
+        )
+
+    def _is_ordinary(self, word: str) -> bool:
+        return self._pieces(word) == 1
 
     def _sounds(self, words: Iterable[HeardWord]) -> list[str]:
         return [sound(word.text, self._language) for word in words]
@@ -178,7 +200,7 @@ class ContextVocabulary:
         for token in turn.split():
             word = token.strip('.,;:!?…"“”()[]')
             name = word[:1].isupper() and word[1:].islower() and not begins
-            if len(word) > 2 and (name or (word.isalpha() and self._is_rare(word))):
+            if len(word) > 2 and (name or (word.isalpha() and self._pieces(word) >= _RARE_PIECES)):
                 yield word
             begins = _SENTENCE.search(token) is not None
 
@@ -188,6 +210,15 @@ class ContextVocabulary:
             for text, boost in boosts
             if (code := sound(text, self._language))
         )
+
+
+def _tightest(found: Iterable[Candidate]) -> list[Candidate]:
+    """Return for every span the candidates that no overlapping span of their entry betters."""
+    result: list[Candidate] = []
+    for candidate in sorted(found, key=lambda c: c.distance + _WORD_DISTANCE * (c.last - c.first)):
+        if not any(c.entry == candidate.entry and c.overlaps(candidate) for c in result):
+            result.append(candidate)
+    return result
 
 
 def _already_right(words: Sequence[HeardWord], entries: Sequence[Entry]) -> list[Candidate]:

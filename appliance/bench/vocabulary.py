@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -21,7 +21,7 @@ from appliance.asr.correction import USUAL_BOOST
 from appliance.asr.engine import create_engine
 from appliance.asr.evaluation import normalise
 from appliance.asr.transcriber import Transcriber
-from appliance.asr.vocabulary import ContextVocabulary
+from appliance.asr.vocabulary import ContextVocabulary, load_vocabulary
 from appliance.asr.words import text_of
 from appliance.audio.blocks import RATE_HZ
 from appliance.bench.recordings import all_recordings
@@ -108,15 +108,10 @@ def percent(part: int, whole: int) -> float:
     return round(100.0 * part / whole, 2) if whole else 0.0
 
 
-def _vocabulary(entries: Iterable[str]) -> ContextVocabulary:
-    return ContextVocabulary(dict.fromkeys(entries, USUAL_BOOST))
-
-
 def measure(
-    transcriber: Transcriber, utterances: Iterable[Spoken], entries: Iterable[str]
+    transcriber: Transcriber, utterances: Iterable[Spoken], vocabulary: ContextVocabulary
 ) -> dict[str, Tally]:
     """Return tallies with the audio asked again ("asked"), without it ("unasked"), by voice."""
-    vocabulary = _vocabulary(entries)
     tallies: dict[str, Tally] = {"asked": Tally(), "unasked": Tally()}
     for spoken in utterances:
         words = transcriber.transcribe(spoken.samples, words=True).words
@@ -136,12 +131,16 @@ def measure(
     return tallies
 
 
-def people(transcriber: Transcriber, entries: Sequence[str]) -> Tally:
-    """Return the damage to recordings of people who say none of ``entries``."""
+def people(
+    transcriber: Transcriber,
+    load: Callable[[Iterable[str]], ContextVocabulary],
+    entries: Iterable[str],
+) -> Tally:
+    """Return the damage to recordings of people, who say none of ``entries`` that are loaded."""
     recordings = [recording for recording in all_recordings() if recording.text]
     unsaid = [entry for entry in entries if not any(holds(r.text, entry) for r in recordings)]
     utterances = (Spoken(r.text, "", "people", np.inf, r.samples) for r in recordings)
-    return measure(transcriber, utterances, unsaid)["asked"]
+    return measure(transcriber, utterances, load(unsaid))["asked"]
 
 
 def said_to_noise(transcriber: Transcriber, prompt: str, seed: int) -> int:
@@ -165,17 +164,22 @@ def run(
     """Measure one half of the material, ``repeats`` sentences for each entry."""
     before = machine()
     settings = configuration.load()
-    engine = create_engine("auto", ensure_model(model, root=settings.models_path), threads=threads)
-    transcriber = Transcriber(engine)
+    folder = ensure_model(model, root=settings.models_path)
+    transcriber = Transcriber(create_engine("auto", folder, threads=threads))
+
+    def load(entries: Iterable[str]) -> ContextVocabulary:
+        boosts = dict.fromkeys(entries, USUAL_BOOST)
+        return load_vocabulary(boosts, language="en", model_dir=folder)
+
     words: WordSet = development() if part == "development" else held_out(seed)
     entries = list(words.entries)
     utterances = speak(words, repeats=repeats, seed=seed)
     figures: dict[str, float] = {"entries": len(entries)}
-    for name, tally in measure(transcriber, utterances, entries).items():
+    for name, tally in measure(transcriber, utterances, load(entries)).items():
         figures |= tally.figures(name)
-    figures |= people(transcriber, entries).figures("people")
+    figures |= people(transcriber, load, entries).figures("people")
     alike = LOOK_ALIKES_DEVELOPMENT if part == "development" else LOOK_ALIKES
-    figures |= people(transcriber, alike).figures("people_look_alikes")
+    figures |= people(transcriber, load, alike).figures("people_look_alikes")
     prompt = ", ".join(entries) + "."
     figures["noise_clips"] = _NOISE_CLIPS
     figures["noise_said_plain"] = said_to_noise(transcriber, "", seed)

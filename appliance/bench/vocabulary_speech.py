@@ -103,8 +103,8 @@ def _flite(text: str, variant: str) -> tuple[Samples, int]:
 
 def _engine(text: str, kind: str, variant: str) -> tuple[Samples, int]:
     engine = _load(kind, variant)
-    speech = np.concatenate(list(engine.synthesise(text, cancelled=lambda: False)))
-    return speech, engine.rate_hz
+    pieces = [piece.samples for piece in engine.synthesise(text, cancelled=lambda: False)]
+    return np.concatenate(pieces), engine.rate_hz
 
 
 @cache

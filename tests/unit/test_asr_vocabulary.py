@@ -156,6 +156,13 @@ def test_a_high_boost_dares_more():
     assert ContextVocabulary({"Tado": 10.0}).correct(words).text == "Is the Tado on?"
 
 
+def test_an_ordinary_word_needs_no_other_explanation():
+    words = heard("Please coal my brother.", coal=0.4)
+    strict = ContextVocabulary({"Cole": 3.0}, pieces=lambda word: 1)
+    assert ContextVocabulary({"Cole": 3.0}).correct(words).text == "Please Cole my brother."
+    assert strict.correct(words).text == "Please coal my brother."
+
+
 def test_names_of_the_last_turns_are_listened_for_and_forgotten():
     words = heard("Where is Trandhime?", Trandhime=0.1)
     said = "The train goes to Trondheim at nine."
@@ -166,7 +173,7 @@ def test_names_of_the_last_turns_are_listened_for_and_forgotten():
 def test_a_word_that_begins_a_sentence_is_no_name_unless_it_is_rare():
     words = heard("Tell me about wether", wether=0.1)
     assert EMPTY.correct(words, "Fine. Weather is good.").text == "Tell me about wether"
-    rare = ContextVocabulary({}, is_rare=lambda word: word == "Weather")
+    rare = ContextVocabulary({}, pieces=lambda word: 3 if word == "Weather" else 2)
     assert rare.correct(words, "Fine. Weather is good.").text == "Tell me about Weather"
 
 
@@ -182,7 +189,7 @@ def test_a_model_knows_which_words_are_rare(tmp_path):
     ]
     (tmp_path / "vocabulary.json").write_text(json.dumps(tokens))
     vocabulary = load_vocabulary({}, language="en", model_dir=tmp_path)
-    words = heard("Take the bisoprolow", bisoprolow=0.1)
+    words = heard("Take the bisoproloal", bisoproloal=0.1)
     assert vocabulary.correct(words, "You need the bisoprolol now.").text == "Take the bisoprolol"
 
 
