@@ -60,6 +60,14 @@ class Candidate:
         """Whether both are about the same words."""
         return self.first < other.last and other.first < self.last
 
+    @property
+    def is_plausible(self) -> bool:
+        """Whether it is worth asking the audio: sure words must sound much like the entry.
+
+        Of misheard entries 85 in 100 are, and of utterances without any four in ten have one.
+        """
+        return self.distance < 0.25 + 0.3 * min(self.uncertainty, 1.0)
+
     def odds(self) -> float:
         """Return the log-odds that the entry was said, from the words alone."""
         return self._evidence(-0.1, -12.9, 1.4, 0.67, -3.9)
@@ -71,7 +79,7 @@ class Candidate:
         (``again``, a distance) from it was heard.
         """
         bounded = min(_MAX_GAIN, max(-_MAX_GAIN, gain))
-        return self._evidence(2.2, -4.5, 0.45, 0.2, -2.7) - 5.2 * again + 0.17 * bounded
+        return self._evidence(2.1, -4.4, 0.36, 0.34, -3.0) - 3.7 * again + 0.19 * bounded
 
     def _evidence(
         self, start: float, distance: float, unsure: float, words: float, ordinary: float

@@ -119,7 +119,10 @@ class ContextVocabulary:
         self, acoustics: Acoustics, words: Sequence[HeardWord], found: Sequence[Candidate]
     ) -> list[tuple[float, Candidate]]:
         """Return the candidates that the audio may bear out, with their log-odds."""
-        ranked = sorted(found, key=lambda c: c.distance - _DOUBT * c.uncertainty)
+        ranked = sorted(
+            (candidate for candidate in found if candidate.is_plausible),
+            key=lambda c: c.distance - _DOUBT * c.uncertainty,
+        )
         entries = list(dict.fromkeys(candidate.entry for candidate in ranked))[:_ASKED]
         if not entries:
             return []
