@@ -56,9 +56,10 @@ class Candidate:
     ordinary: bool = False
     """The words are a single one that everybody uses: it needs no other explanation."""
 
-    def overlaps(self, other: Candidate) -> bool:
-        """Whether both are about the same words."""
-        return self.first < other.last and other.first < self.last
+    @property
+    def positions(self) -> range:
+        """Of the words."""
+        return range(self.first, self.last)
 
     @property
     def is_plausible(self) -> bool:

@@ -98,12 +98,13 @@ class ContextVocabulary:
         if not entries or not words:
             return Corrected(tuple(words))
         right = _already_right(words, entries)
+        settled = {position for candidate in right for position in candidate.positions}
         found = [
             candidate
             for candidate in self._candidates(
                 words, entries, within=_NEAR if acoustics is None else _FAR
             )
-            if not any(candidate.overlaps(exact) for exact in right)
+            if settled.isdisjoint(candidate.positions)
         ]
         if acoustics is None:
             odds = [(candidate.odds(), candidate) for candidate in _tightest(found)]
@@ -111,8 +112,9 @@ class ContextVocabulary:
             odds = self._ask(acoustics, words, found)
         chosen: list[Candidate] = []
         for likely, candidate in sorted(odds, key=lambda pair: -pair[0]):
-            if likely > 0.0 and not any(candidate.overlaps(other) for other in chosen):
+            if likely > 0.0 and settled.isdisjoint(candidate.positions):
                 chosen.append(candidate)
+                settled.update(candidate.positions)
         return _apply(words, [*right, *chosen])
 
     def _ask(
@@ -218,9 +220,12 @@ class ContextVocabulary:
 def _tightest(found: Iterable[Candidate]) -> list[Candidate]:
     """Return for every span the candidates that no overlapping span of their entry betters."""
     result: list[Candidate] = []
-    for candidate in sorted(found, key=lambda c: c.distance + _WORD_DISTANCE * (c.last - c.first)):
-        if not any(c.entry == candidate.entry and c.overlaps(candidate) for c in result):
+    settled: dict[Entry, set[int]] = {}
+    for candidate in sorted(found, key=lambda c: c.distance + _WORD_DISTANCE * len(c.positions)):
+        positions = settled.setdefault(candidate.entry, set())
+        if positions.isdisjoint(candidate.positions):
             result.append(candidate)
+            positions.update(candidate.positions)
     return result
 
 
@@ -228,14 +233,16 @@ def _already_right(words: Sequence[HeardWord], entries: Sequence[Entry]) -> list
     """Return where entries stand as they are, apart from case; longer ones first."""
     heard = [bare(word.text) for word in words]
     result: list[Candidate] = []
+    settled: set[int] = set()
     for entry in sorted(entries, key=lambda entry: -len(entry.text.split())):
         parts = bare(entry.text).split()
         for first in range(len(heard) - len(parts) + 1):
             candidate = Candidate(entry, first, first + len(parts), 0.0, 0.0)
-            if heard[first : first + len(parts)] == parts and not any(
-                candidate.overlaps(other) for other in result
+            if heard[first : first + len(parts)] == parts and settled.isdisjoint(
+                candidate.positions
             ):
                 result.append(candidate)
+                settled.update(candidate.positions)
     return result
 
 
