@@ -21,8 +21,10 @@ _SURE_AVG_LOGPROB = -0.4
 _MAX_WORDS_PER_S = 6.0
 _NOISE_CONTRAST_DB = 10.0
 _FRAME_SAMPLES = 480
-_LOOP_REPEATS = 3
-_LONGEST_LOOP_WORDS = 8
+_LOOP_REPEATS, _LONG_LOOP_REPEATS = 3, 2
+_LONG_LOOP_WORDS = 5
+"""Nobody says so many words twice without a word between."""
+_LONGEST_LOOP_WORDS = 16
 _NON_SPEECH = re.compile(r"\[[^\]]*\]|\([^)]*\)|\*[^*]*\*|♪[^♪]*♪?")
 _HALLUCINATIONS = frozenset(
     (
@@ -58,13 +60,14 @@ class Verdict(enum.Enum):
 
 
 def has_loop(text: str) -> bool:
-    """Return whether a group of up to eight words follows itself at least twice."""
+    """Return whether a group of words follows itself at least twice, or a long one once."""
     words = re.findall(r"\w+", text.lower())
     for length in range(1, _LONGEST_LOOP_WORDS + 1):
+        repeats = _LOOP_REPEATS if length < _LONG_LOOP_WORDS else _LONG_LOOP_REPEATS
         run = 0
         for index in range(length, len(words)):
             run = run + 1 if words[index] == words[index - length] else 0
-            if run >= length * (_LOOP_REPEATS - 1):
+            if run >= length * (repeats - 1):
                 return True
     return False
 

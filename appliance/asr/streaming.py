@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.asr.features import SAMPLE_RATE_HZ
+from appliance.asr.pieces import levels_db
 from appliance.asr.transcriber import Transcriber, Utterance
 from appliance.asr.words import Acoustics, Corrected, HeardWord, Vocabulary, align, text_of
 
@@ -239,12 +240,12 @@ class LiveUtterance:
         if heard_s - agreement.from_s <= _LONG_S or not self._transcriber.knows_times:
             return
         first_s = agreement.from_s
-        levels_db = smoothed_levels_db(samples[round(first_s * SAMPLE_RATE_HZ) :], _SMOOTH_BLOCKS)
-        pause_db = float(np.percentile(levels_db, 95)) - _PAUSE_BELOW_DB
+        levels = levels_db(samples[round(first_s * SAMPLE_RATE_HZ) :], _SMOOTH_BLOCKS)
+        pause_db = float(np.percentile(levels, 95)) - _PAUSE_BELOW_DB
         cuts = []
         for words, earliest_s, latest_s in agreement.boundaries():
             first, last = round(100 * (earliest_s - first_s)), round(100 * (latest_s - first_s))
-            between = levels_db[max(0, first) : max(0, last)]
+            between = levels[max(0, first) : max(0, last)]
             if between.size and latest_s <= heard_s - _LEAST_KEPT_S:
                 quietest = int(np.argmin(between))
                 cut_s = first_s + (max(0, first) + quietest) / 100
@@ -255,28 +256,16 @@ class LiveUtterance:
             agreement.settle(words, cut_s)
 
 
-def smoothed_levels_db(samples: NDArray[np.float32], blocks: int) -> NDArray[np.float64]:
-    """Return the level every 10 ms, over ``blocks`` of them around it."""
-    count = len(samples) // _BLOCK
-    if count == 0:
-        return np.zeros(0)
-    power = np.mean(
-        np.square(samples[: count * _BLOCK], dtype=np.float64).reshape(-1, _BLOCK), axis=1
-    )
-    smooth = np.convolve(power, np.full(blocks, 1.0 / blocks), mode="same")
-    return np.asarray(10.0 * np.log10(smooth + 1e-10), np.float64)
-
-
 def only_silence_since(samples: NDArray[np.float32], heard: int) -> bool:
     """Return whether nobody speaks in ``samples[heard:]``: as quiet as the utterance's pauses."""
     if len(samples) < heard:
         return False
-    levels_db = smoothed_levels_db(samples, _SILENCE_BLOCKS)
-    rest = levels_db[heard // _BLOCK + 1 :]  # the level before it reaches over what was heard
+    levels = levels_db(samples, _SILENCE_BLOCKS)
+    rest = levels[heard // _BLOCK + 1 :]  # the level before it reaches over what was heard
     if not rest.size:
         return True
     quiet_db = max(
-        float(np.percentile(levels_db, 5)) + _ABOVE_FLOOR_DB,
-        float(np.percentile(levels_db, 95)) - _BELOW_SPEECH_DB,
+        float(np.percentile(levels, 5)) + _ABOVE_FLOOR_DB,
+        float(np.percentile(levels, 95)) - _BELOW_SPEECH_DB,
     )
     return bool(np.max(rest) <= quiet_db)

@@ -1,39 +1,34 @@
 """From the samples of an utterance to its words: the fast way first, the sure way on doubt.
 
-Doubt costs another hearing with a little more context; only if that one disagrees, the full one.
+Doubt costs another hearing with a little more context; only if that one disagrees, or doubt is
+great, the full one. A hearing that stops before the speech does is gone on with.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
 from appliance.asr.engine import AligningEngine, AsrEngine, Context, Timings, Transcription
 from appliance.asr.features import FULL_FRAMES, SAMPLE_RATE_HZ, context_frames
-from appliance.asr.guard import Verdict, is_confirmed, is_suspect, judge, spoken_text, spoken_words
-from appliance.asr.words import Acoustics, HeardWord, splice, text_of
+from appliance.asr.guard import (
+    Verdict,
+    is_confirmed,
+    is_lost,
+    is_suspect,
+    judge,
+    spoken_text,
+    spoken_words,
+)
+from appliance.asr.pieces import MAX_PIECE_S, finite, split_at_pauses, unheard_from
+from appliance.asr.words import Acoustics, HeardWord, mean_logprob, splice, text_of
 
-_MAX_PIECE_S = 29.0
-_SEARCH_S = 8.0
-"""A piece ends somewhere in its last stretch of this length."""
-_PAUSE_S = 0.2
-_PAUSE_DROP_DB = 20.0
-"""A pause is this far below the loud parts; a cut anywhere else needs an overlap."""
-_OVERLAP_S = 1.0
 _RETRIES = (Verdict.RETRY_WIDE, Verdict.RETRY_FULL)
-_MAX_AMPLITUDE = 100.0
-"""Full scale is 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A stretch of a long recording, in samples."""
-
-    start: int
-    end: int
-    overlaps: bool
-    """Its beginning repeats the end of the piece before."""
+_SURE_LOGPROB = -0.5
+_MOST_STEPS = 6
+"""How often a hearing that stopped early is gone on with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +48,14 @@ class Utterance:
     timings: Timings
     """Summed over pieces and retries."""
     words: tuple[HeardWord, ...] = ()
-    """The text word by word; empty unless it was asked for."""
+    """The text word by word; may be empty where it was not asked for."""
+
+    def later(self, seconds: float) -> "Utterance":
+        """Return the same in audio that begins so much earlier."""
+        return replace(self, words=tuple(word.later(seconds) for word in self.words))
+
+
+_NOTHING = Utterance("", 0.0, 0.0, 0, False, Timings(0.0, 0.0, 0.0))
 
 
 class Transcriber:
@@ -66,6 +68,11 @@ class Transcriber:
         self._engine = engine
         self._language = language
         self._context = context
+
+    @property
+    def knows_times(self) -> bool:
+        """Whether words come with the times at which they were said, or with guesses."""
+        return isinstance(self._engine, AligningEngine)
 
     def transcribe(
         self,
@@ -83,31 +90,17 @@ class Transcriber:
             TranscriptionCancelledError: ``cancelled`` returned true.
             ApplianceError: the model does not know the language.
         """
-        utterance = Utterance("", 0.0, 0.0, 0, False, Timings(0.0, 0.0, 0.0))
         samples = finite(samples)
         pieces = list(split_at_pauses(samples))
         if len(pieces) == 1:
-            return self._piece(samples, prompt, words, cancelled)
+            return self._walk(samples, prompt, words, True, cancelled) or _NOTHING
+        utterance = _NOTHING
         for piece in pieces:
-            part = self._piece(samples[piece.start : piece.end], prompt, True, cancelled)
-            later = [word.later(piece.start / SAMPLE_RATE_HZ) for word in part.words]
-            said = splice(utterance.words, later) if piece.overlaps else (*utterance.words, *later)
-            utterance = Utterance(
-                text=text_of(said),
-                words=said,
-                avg_logprob=min(part.avg_logprob, utterance.avg_logprob),
-                no_speech_prob=utterance.no_speech_prob if piece.start else part.no_speech_prob,
-                retries=utterance.retries + part.retries,
-                suspect=utterance.suspect or part.suspect,
-                timings=utterance.timings + part.timings,
-            )
+            part = self._walk(samples[piece.start : piece.end], prompt, True, True, cancelled)
+            later = (part or _NOTHING).later(piece.start / SAMPLE_RATE_HZ)
+            utterance = _join(utterance, later, overlaps=piece.overlaps)
             prompt = ""
         return utterance
-
-    @property
-    def knows_times(self) -> bool:
-        """Whether words come with the times at which they were said, or with guesses."""
-        return isinstance(self._engine, AligningEngine)
 
     def glimpse(
         self,
@@ -123,29 +116,55 @@ class Transcriber:
         Raises:
             TranscriptionCancelledError: ``cancelled`` returned true.
         """
-        samples = finite(samples)
-        heard = self._hear(samples, self._context, prompt, True, cancelled)
-        verdict = judge(heard, samples, "cut")
-        return None if verdict in _RETRIES else _utterance(heard, verdict, samples)
+        return self._walk(finite(samples), prompt, True, False, cancelled)
 
     def acoustics(self, samples: NDArray[np.float32]) -> Acoustics | None:
         """Return audio of at most 29 s that can be asked again; None if it cannot."""
-        fits = len(samples) <= _MAX_PIECE_S * SAMPLE_RATE_HZ
+        fits = len(samples) <= MAX_PIECE_S * SAMPLE_RATE_HZ
         if not fits or not isinstance(self._engine, AligningEngine):
             return None
         return _Acoustics(self._engine, finite(samples), self._language, self._context)
 
-    def _piece(
+    def _walk(
         self,
         samples: NDArray[np.float32],
         prompt: str,
         words: bool,
+        sure: bool,
         cancelled: Callable[[], bool],
-    ) -> Utterance:
+    ) -> Utterance | None:
+        """Hear ``samples`` to the end; None if in doubt that ``sure`` would have resolved."""
+        parts: list[Utterance] = []
+        start = 0
+        while len(parts) < _MOST_STEPS:
+            rest = samples[start:] if start else samples
+            part = self._hear_surely(rest, prompt, words or self.knows_times, sure, cancelled)
+            if part is None:
+                return None
+            parts.append(part.later(start / SAMPLE_RATE_HZ))
+            unheard = unheard_from(rest, part.words) if self.knows_times else None
+            if unheard is None:
+                break
+            start += unheard
+            prompt = ""
+        return reduce(_join, parts)
+
+    def _hear_surely(
+        self,
+        samples: NDArray[np.float32],
+        prompt: str,
+        words: bool,
+        sure: bool,
+        cancelled: Callable[[], bool],
+    ) -> Utterance | None:
         heard = self._hear(samples, self._context, prompt, words, cancelled)
-        verdict = judge(heard, samples, self._context)
+        verdict = judge(heard, samples, self._context if sure else "cut")
+        if verdict in _RETRIES and self._merely_stopped(heard, samples):
+            verdict = Verdict.OK
         retries, timings = 0, heard.timings
         while verdict in _RETRIES:
+            if not sure:
+                return None
             wide = verdict is Verdict.RETRY_WIDE and not retries and _has_wide(samples)
             context: Context = "wide" if wide else "full"
             again = self._hear(samples, context, "", words, cancelled)
@@ -154,6 +173,15 @@ class Transcriber:
                 verdict = Verdict.OK
             heard, retries, timings = again, retries + 1, timings + again.timings
         return replace(_utterance(heard, verdict, samples), retries=retries, timings=timings)
+
+    def _merely_stopped(self, heard: Transcription, samples: NDArray[np.float32]) -> bool:
+        """Whether the words are good and only that they end there is doubtful."""
+        return (
+            self.knows_times
+            and not is_lost(heard, len(samples) / SAMPLE_RATE_HZ)
+            and mean_logprob(heard.words) > _SURE_LOGPROB
+            and unheard_from(samples, heard.words) is not None
+        )
 
     def _hear(
         self,
@@ -211,40 +239,22 @@ def _has_wide(samples: NDArray[np.float32]) -> bool:
     return context_frames(len(samples), "wide") < FULL_FRAMES
 
 
-def finite(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return ``samples`` with silence where they are no sound: one NaN spoils every feature."""
-    good = np.abs(samples) <= _MAX_AMPLITUDE
-    return samples if good.all() else np.where(good, samples, np.float32(0.0))
-
-
-def split_at_pauses(samples: NDArray[np.float32]) -> Iterator[Piece]:
-    """Cut audio into pieces that Whisper can hear at once, in pauses where there are any.
-
-    Together the pieces hold every sample. Where no pause is found the pieces overlap by two
-    seconds around the quietest moment.
-    """
-    start, overlaps = 0, False
-    max_samples = round(_MAX_PIECE_S * SAMPLE_RATE_HZ)
-    overlap = round(_OVERLAP_S * SAMPLE_RATE_HZ)
-    while len(samples) - start > max_samples:
-        latest = start + max_samples - overlap
-        cut, in_pause = _quietest(samples[start:latest])
-        cut += start
-        yield Piece(start, cut if in_pause else cut + overlap, overlaps)
-        start, overlaps = (cut, False) if in_pause else (cut - overlap, True)
-    if start < len(samples):
-        yield Piece(start, len(samples), overlaps)
-
-
-def _quietest(samples: NDArray[np.float32]) -> tuple[int, bool]:
-    """Return the middle of the quietest 200 ms in the last 8 s, and whether that is a pause."""
-    block = SAMPLE_RATE_HZ // 100
-    blocks = samples[: len(samples) // block * block].reshape(-1, block)
-    power = np.mean(np.square(blocks, dtype=np.float32), axis=1)
-    width = round(_PAUSE_S * 100)
-    smooth = np.convolve(power, np.full(width, 1.0 / width), mode="valid")
-    first = max(0, len(smooth) - round(_SEARCH_S * 100))
-    quietest = first + int(np.argmin(smooth[first:]))
-    loud = float(np.percentile(power, 90))
-    in_pause = float(smooth[quietest]) <= loud * 10 ** (-_PAUSE_DROP_DB / 10)
-    return (quietest + width // 2) * block, in_pause
+def _join(earlier: Utterance, later: Utterance, *, overlaps: bool = False) -> Utterance:
+    """Return two consecutive parts of an utterance as one."""
+    if not earlier.text:
+        words, text = later.words, later.text
+    elif overlaps:
+        words = splice(earlier.words, later.words)
+        text = text_of(words)
+    else:
+        words, text = earlier.words + later.words, f"{earlier.text} {later.text}".strip()
+    first = later if earlier is _NOTHING else earlier
+    return Utterance(
+        text=text,
+        words=words,
+        avg_logprob=min(earlier.avg_logprob, later.avg_logprob),
+        no_speech_prob=first.no_speech_prob,
+        retries=earlier.retries + later.retries,
+        suspect=earlier.suspect or later.suspect,
+        timings=earlier.timings + later.timings,
+    )

@@ -186,7 +186,8 @@ class CTranslate2Engine:
         for token, frame in reversed(alignment.alignments):
             starts_s[token] = min(audio_s, frame * _S_PER_ENCODED_FRAME)
         pieces = [self._vocabulary.text_bytes([token]) for token in ids]
-        return from_tokens(pieces, alignment.text_token_probs, starts_s, audio_s)
+        end_s = starts_s.pop() or audio_s
+        return from_tokens(pieces, alignment.text_token_probs, starts_s, end_s)
 
     def _prefix(self, language: str, prompt: str) -> list[int]:
         """Return the tokens the decoder is started with."""

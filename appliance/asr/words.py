@@ -94,6 +94,11 @@ def text_of(words: Sequence[HeardWord]) -> str:
     return " ".join(word.text for word in words)
 
 
+def mean_logprob(words: Sequence[HeardWord]) -> float:
+    """Return the mean natural logarithm of the words' probabilities; 0 of none."""
+    return sum(math.log(max(word.probability, 1e-10)) for word in words) / max(1, len(words))
+
+
 def spread(pieces: Sequence[bytes], audio_s: float) -> list[float]:
     """Return when each piece of a text begins if all letters take the same time.
 

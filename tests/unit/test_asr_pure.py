@@ -25,8 +25,9 @@ from appliance.asr.engine import (
 from appliance.asr.evaluation import evaluate_wer, normalise
 from appliance.asr.features import FULL_FRAMES, context_frames, log_mel, mel_filters
 from appliance.asr.guard import Verdict, contrast_db, has_loop, judge, spoken_text
+from appliance.asr.pieces import split_at_pauses
 from appliance.asr.tokens import Vocabulary
-from appliance.asr.transcriber import Transcriber, split_at_pauses
+from appliance.asr.transcriber import Transcriber
 from appliance.asr.words import from_tokens, spread
 from appliance.errors import ApplianceError
 
