@@ -34,7 +34,7 @@ from appliance.bench.dialogues import Saying
 from appliance.bench.rendering import render
 from appliance.config import Config
 from appliance.llm.engine import LlmEngine, create_llm_engine
-from appliance.llm.prompt import DEFAULT_SYSTEM_PROMPT, conversation
+from appliance.llm.prompt import opening
 from appliance.llm.sentences import SentenceSplitter, speakable
 from appliance.loopback.acoustics import Acoustics, speech_bounds
 from appliance.messages import ChatMessage
@@ -91,10 +91,10 @@ class SequentialPipeline:
         )
         self._language = config.asr.language
         self._llm = _load_llm(config)
-        self._prompt = config.llm.system_prompt or DEFAULT_SYSTEM_PROMPT
+        self._opening = opening(config.llm.system_prompt, config.llm.model)
         self._max_tokens = config.llm.max_tokens
         self._tts = load_engine(config)
-        self._llm.warm([ChatMessage("system", self._prompt)])
+        self._llm.warm(self._opening)
 
     def __enter__(self) -> SequentialPipeline:
         return self
@@ -142,7 +142,7 @@ class SequentialPipeline:
 
     def _first_sentence(self, question: str) -> str:
         pieces = self._llm.generate(
-            conversation([], question, system_prompt=self._prompt),
+            [*self._opening, ChatMessage("user", question)],
             max_tokens=self._max_tokens,
             cancelled=lambda: False,
         )

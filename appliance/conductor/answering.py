@@ -124,7 +124,7 @@ class Answering:
 
     def _conversation(self) -> tuple[ChatMessage, ...]:
         """What llm is told before the question."""
-        return ChatMessage("system", self._settings.system_prompt), *self._history
+        return *self._settings.opening, *self._history
 
     def _drop_answer(self, turn: Turn) -> None:
         """Nothing of an answer written so far is wanted."""

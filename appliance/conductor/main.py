@@ -11,7 +11,7 @@ from appliance.conductor.turn import TurnSettings
 from appliance.conductor.turns import SERVANTS, TurnTaker
 from appliance.config import Config
 from appliance.ipc.bus import Bus
-from appliance.llm.prompt import DEFAULT_SYSTEM_PROMPT
+from appliance.llm.prompt import opening
 from appliance.messages import (
     LOCAL_SESSION,
     Accepted,
@@ -184,7 +184,7 @@ def turn_settings(config: Config) -> TurnSettings:
         history_turns=conductor.history_turns,
         think_ahead=conductor.think_ahead,
         max_tokens=config.llm.max_tokens,
-        system_prompt=config.llm.system_prompt or DEFAULT_SYSTEM_PROMPT,
+        opening=opening(config.llm.system_prompt, config.llm.model),
         fallback_ms=config.vad.fallback_ms,
         end_of_turn_ms=conductor.end_of_turn_ms,
         end_of_turn_probability=conductor.end_of_turn_probability,

@@ -13,7 +13,11 @@ from appliance.conductor.words import is_backchannel, is_echo, is_stop, starts_i
 from appliance.messages import Overlap, OverlapKind
 
 _LONG_MS = 1_100
-"""Nobody says "mm-hm" for so long."""
+"""So much speech is an interruption, whatever is said."""
+_LONG_BACKCHANNEL_MS = 2_000
+"""Even known encouraging words are said no longer than this."""
+_SHORT_MS = 800
+"""Speech that ended within this, and whose words nobody knows in time, was none."""
 _SURE_WORDS = 2
 _SURE_MS = 450
 """Fewer words than that are believed from this duration on."""
@@ -57,7 +61,7 @@ class OverlapJudge:
             return self._because("interruption", "asked to stop or wait")
         if is_echo(said, spoken):
             return self._because("echo", "the words are the answer's own")
-        if is_backchannel(said) and self.duration_ms() < _LONG_MS:
+        if is_backchannel(said) and self.duration_ms() < _LONG_BACKCHANNEL_MS:
             return self._because("backchannel", "an encouraging word") if final else None
         enough = len(said.split()) >= _SURE_WORDS or self.duration_ms() >= _SURE_MS
         if final or enough:
@@ -69,6 +73,16 @@ class OverlapJudge:
         if self.duration_ms() >= _LONG_MS:
             return self._because("interruption", f"spoke for {self.duration_ms():.0f} ms")
         return None
+
+    def give_up(self, *, ended: bool) -> OverlapKind:
+        """The verdict when nobody says in time what it was.
+
+        Args:
+            ended: whether the speech has paused.
+        """
+        if not self.utterance_id or (ended and self.duration_ms() < _SHORT_MS):
+            return self._because("noise", "too short, and nobody said what it was")
+        return self._because("interruption", "nobody said what it was")
 
     def record(self, kind: OverlapKind, end_ns: int, *, silent_ns: int = 0) -> Overlap:
         """The line for the turn's record."""

@@ -192,11 +192,12 @@ class Overlapping(Answering):
         if overlap is None:
             return
         waited_ms = (self._now_ns - overlap.onset_ns) / 1e6
+        segment = self._overlap_segment
         if waited_ms > MOST_MS:
-            overlap.active_ns = self._now_ns
-            overlap.reason = "nobody said what it was"
-            self._decide("interruption" if overlap.utterance_id else "noise")
-        elif waited_ms > PAUSE_AFTER_MS and overlap.utterance_id and not overlap.continues_turn:
-            segment = self._overlap_segment
-            if segment is not None and segment.text is None:
+            ended = segment is not None and segment.paused
+            if not ended:
+                overlap.active_ns = self._now_ns
+            self._decide(overlap.give_up(ended=ended))
+        elif waited_ms > PAUSE_AFTER_MS and segment is not None and segment.text is None:
+            if not overlap.continues_turn:
                 self._pause_answer()

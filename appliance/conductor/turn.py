@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from appliance.conductor.ledger import Ledger
-from appliance.messages import Generate, Overlap, ReplyChunk, Span, Speak, Transcribe
+from appliance.messages import ChatMessage, Generate, Overlap, ReplyChunk, Span, Speak, Transcribe
 
 Source = Literal["speech", "text", "say"]
 
@@ -24,7 +24,8 @@ class TurnSettings:
     history_turns: int
     think_ahead: bool
     max_tokens: int
-    system_prompt: str
+    opening: tuple[ChatMessage, ...]
+    """What llm is told at the beginning of every conversation."""
     fallback_ms: int = 800
     end_of_turn_ms: int = 200
     end_of_turn_probability: float = 0.5

@@ -12,7 +12,7 @@ from appliance.errors import ApplianceError
 from appliance.ipc.bus import Bus
 from appliance.ipc.worker import Cancelled, Emit, Worker
 from appliance.llm.engine import LlmEngine, create_llm_engine
-from appliance.llm.prompt import DEFAULT_SYSTEM_PROMPT
+from appliance.llm.prompt import opening
 from appliance.llm.sentences import SentenceSplitter, speakable
 from appliance.messages import (
     Cancel,
@@ -64,8 +64,7 @@ def load_engine(config: Config, model: str) -> LlmEngine:
         n_threads=config.llm.threads,
         n_threads_batch=config.llm.threads,
     )
-    system_prompt = config.llm.system_prompt or DEFAULT_SYSTEM_PROMPT
-    engine.warm(before_question([ChatMessage("system", system_prompt)]))
+    engine.warm(before_question(opening(config.llm.system_prompt, config.llm.model)))
     return engine
 
 

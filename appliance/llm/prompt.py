@@ -14,6 +14,28 @@ DEFAULT_SYSTEM_PROMPT = (
 )
 """Static, so that its evaluation stays in the prefix cache for every turn of every session."""
 
+EXAMPLE = (
+    ChatMessage("user", "Where is the Eiffel Tower?"),
+    ChatMessage("assistant", "In Paris. It stands on the Champ de Mars."),
+)
+"""Shows what the instructions do not bring a small model to do: begin with the few words that
+answer the question. They can be spoken while the rest is still being written."""
+
+_CONFUSED_BY_EXAMPLES = frozenset({"smollm2-135m"})
+
+
+def opening(system_prompt: str, model: str) -> tuple[ChatMessage, ...]:
+    """What every conversation begins with.
+
+    Args:
+        system_prompt: the owner's own instructions, which come without our example; or empty.
+        model: the smallest models answer the example instead of the question.
+    """
+    if system_prompt or model in _CONFUSED_BY_EXAMPLES:
+        return (ChatMessage("system", system_prompt or DEFAULT_SYSTEM_PROMPT),)
+    return (ChatMessage("system", DEFAULT_SYSTEM_PROMPT), *EXAMPLE)
+
+
 TRIM_STEP = 4
 """Messages dropped at a time: a prompt that lost one each turn would never hit the cache."""
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from appliance.conductor.turn import TurnSettings
 from appliance.conductor.turns import TurnTaker
 from appliance.messages import (
+    ChatMessage,
     EndOfTurn,
     Generate,
     Heartbeat,
@@ -40,7 +41,7 @@ SETTINGS = TurnSettings(
     history_turns=2,
     think_ahead=True,
     max_tokens=100,
-    system_prompt="Be brief.",
+    opening=(ChatMessage("system", "Be brief."),),
 )
 
 
