@@ -80,7 +80,7 @@ class Candidate:
         (``again``, a distance) from it was heard.
         """
         bounded = min(_MAX_GAIN, max(-_MAX_GAIN, gain))
-        return self._evidence(2.1, -4.4, 0.36, 0.34, -3.0) - 3.7 * again + 0.19 * bounded
+        return self._evidence(0.35, -0.5, 0.4, 0.6, -1.7) - 4.7 * again + 0.24 * bounded
 
     def _evidence(
         self, start: float, distance: float, unsure: float, words: float, ordinary: float

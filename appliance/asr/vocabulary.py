@@ -16,7 +16,14 @@ from pathlib import Path
 
 from rapidfuzz.distance import Levenshtein
 
-from appliance.asr.correction import Candidate, Entry, bare, candidates, uncertainty
+from appliance.asr.correction import (
+    MAX_SPAN_WORDS,
+    Candidate,
+    Entry,
+    bare,
+    candidates,
+    uncertainty,
+)
 from appliance.asr.phonetics import is_pronounceable, sound
 from appliance.asr.tokens import Vocabulary as Tokens
 from appliance.asr.words import Acoustics, Corrected, HeardWord, text_of
@@ -26,6 +33,10 @@ _NEAR, _FAR = 0.35, 0.55
 _ASKED = 6
 """Entries that the audio is asked about: with more, each is recognised less."""
 _SPANS_ASKED = 2
+_CLOSE, _ASKED_AGAIN = -2.0, 2
+"""When none is likely but some nearly, the audio is asked about the likeliest alone."""
+_FAR_CHANGED = 0.6
+"""Nothing alike: the prompt made the decoder lose its way."""
 _FAR_AGAIN = 0.45
 """An entry that is farther than this from all that is heard after its prompt was not said."""
 _DOUBT = 0.016
@@ -126,51 +137,62 @@ class ContextVocabulary:
             key=lambda c: c.distance - _DOUBT * c.uncertainty,
         )
         entries = list(dict.fromkeys(candidate.entry for candidate in ranked))[:_ASKED]
+        odds = self._ask_about(entries, acoustics, words, ranked)
+        close = sorted((pair for pair in odds if pair[0] > _CLOSE), key=lambda pair: -pair[0])
+        if len(entries) > _ASKED_AGAIN and close and close[0][0] <= 0.0:
+            entries = [candidate.entry for _, candidate in close[:_ASKED_AGAIN]]
+            odds = self._ask_about(entries, acoustics, words, ranked)
+        return odds
+
+    def _ask_about(
+        self,
+        entries: Sequence[Entry],
+        acoustics: Acoustics,
+        words: Sequence[HeardWord],
+        ranked: Sequence[Candidate],
+    ) -> list[tuple[float, Candidate]]:
+        """Return the best of the ``ranked`` spans of each of ``entries``, with its log-odds."""
         if not entries:
             return []
         prompt = ", ".join(entry.text for entry in entries) + "."
         again = acoustics.hear(prompt)
         heard_again = sorted(
-            self._candidates(again, entries, within=1.0),
-            key=lambda c: c.distance,
+            self._candidates(again, entries, within=_FAR_AGAIN), key=lambda c: c.distance
         )
         asked: list[tuple[Candidate, float]] = []
         for entry in entries:
             nearest = next((c for c in heard_again if c.entry == entry), None)
-            if nearest is None or nearest.distance > _FAR_AGAIN:
+            if nearest is None:
                 continue
             spans = [c for c in ranked if c.entry == entry][:_SPANS_ASKED]
             changed = self._changed(words, again, nearest)
-            if changed is not None and all(
-                (changed.first, changed.last) != (c.first, c.last) for c in spans
-            ):
+            if changed is not None and all(changed.positions != c.positions for c in spans):
                 spans.append(changed)
             asked += [(candidate, nearest.distance) for candidate in spans]
         if not asked:
             return []
         texts = [text_of(words), *(text_of(_apply(words, [c]).words) for c, _ in asked)]
         before, *after = acoustics.score(texts, prompt)
-        best: dict[Entry, tuple[float, Candidate, float, float]] = {}
+        best: dict[Entry, tuple[float, float, Candidate]] = {}
         for (candidate, distance), score in zip(asked, after, strict=True):
             gain = score - before
             fit = gain - _DISTANCE_NATS * candidate.distance
             if candidate.entry not in best or fit > best[candidate.entry][0]:
-                best[candidate.entry] = (fit, candidate, gain, distance)
-        return [
-            (candidate.odds_given(gain, distance), candidate)
-            for _, candidate, gain, distance in best.values()
-        ]
+                best[candidate.entry] = (fit, candidate.odds_given(gain, distance), candidate)
+        return [(odds, candidate) for _, odds, candidate in best.values()]
 
     def _changed(
         self, words: Sequence[HeardWord], again: Sequence[HeardWord], nearest: Candidate
     ) -> Candidate | None:
         """Return the entry in place of the words that the prompt changed into it, if it did."""
         span = _matching_span(words, again, nearest.first, nearest.last)
-        if span is None:
+        if span is None or span[1] - span[0] > MAX_SPAN_WORDS:
             return None
         first, last = span
         heard = "".join(self._sounds(words[first:last]))
         distance = Levenshtein.normalized_distance(heard, nearest.entry.sound)
+        if distance > _FAR_CHANGED:
+            return None
         unsure = sum(map(uncertainty, words[first:last])) / (last - first)
         ordinary = last - first == 1 and self._is_ordinary(bare(words[first].text))
         return Candidate(nearest.entry, first, last, distance, unsure, ordinary)
