@@ -21,6 +21,7 @@ _SURE_AVG_LOGPROB = -0.4
 _MAX_WORDS_PER_S = 6.0
 _NOISE_CONTRAST_DB = 10.0
 _FRAME_SAMPLES = 480
+_NO_TIME_S = 0.03
 _LOOP_REPEATS, _LONG_LOOP_REPEATS = 3, 2
 _LONG_LOOP_WORDS = 5
 """Nobody says so many words twice without a word between."""
@@ -72,6 +73,11 @@ def has_loop(text: str) -> bool:
     return False
 
 
+def ends_in_no_time(words: Sequence[HeardWord]) -> bool:
+    """Return whether the last two words take up no audio: they were said before, or never."""
+    return len(words) >= 2 and all(word.end_s - word.start_s < _NO_TIME_S for word in words[-2:])
+
+
 def is_lost(transcription: Transcription, audio_s: float) -> bool:
     """Return whether the words look like a decoder that lost its way."""
     words = len(transcription.text.split())
@@ -80,6 +86,7 @@ def is_lost(transcription: Transcription, audio_s: float) -> bool:
         or transcription.compression_ratio > _MAX_COMPRESSION_RATIO
         or words > 2 + _MAX_WORDS_PER_S * audio_s
         or has_loop(transcription.text)
+        or ends_in_no_time(transcription.words)
     )
 
 

@@ -92,7 +92,7 @@ def unheard_from(samples: NDArray[np.float32], words: Sequence[HeardWord]) -> in
     if not words:
         return None
     last = words[-1]
-    heard_s = min(last.end_s, last.start_s + _LONGEST_WORD_S)
+    heard_s = max(last.start_s, min(last.end_s, last.start_s + _LONGEST_WORD_S))
     levels = levels_db(samples, _SMOOTH_BLOCKS)
     heard = round(100 * heard_s)
     if len(levels) - heard < _UNHEARD_BLOCKS:
@@ -102,5 +102,5 @@ def unheard_from(samples: NDArray[np.float32], words: Sequence[HeardWord]) -> in
     if np.count_nonzero(levels[heard:] > speech_db) < _UNHEARD_BLOCKS:
         return None
     first = round(100 * last.start_s) + _SHORTEST_WORD_BLOCKS
-    between = levels[first : max(first, heard) + _PAUSE_BLOCKS]
+    between = levels[first : heard + _PAUSE_BLOCKS]
     return (first + int(np.argmin(between))) * _BLOCK

@@ -7,13 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from appliance.asr.engine import AsrEngine, TranscriptionCancelledError, create_engine
-from appliance.asr.evaluation import normalise
+from appliance.asr.engine import (
+    AligningEngine,
+    AsrEngine,
+    TranscriptionCancelledError,
+    create_engine,
+)
+from appliance.asr.evaluation import normalise, word_error_percent
 from appliance.asr.features import mel_filters
+from appliance.asr.streaming import LiveUtterance
 from appliance.asr.tokens import Vocabulary
 from appliance.asr.transcriber import Transcriber
-from appliance.bench.recordings import librivox
+from appliance.asr.words import text_of
+from appliance.bench.recordings import cards, librivox
 from appliance.errors import ApplianceError
+from appliance.loopback.acoustics import speech_bounds
 
 MODEL_DIR = Path(__file__).parents[2] / "models" / "whisper-tiny.en"
 FILE_OF = {"ctranslate2": "model.bin", "whisper.cpp": "ggml-tiny.en.bin"}
@@ -63,6 +71,73 @@ def test_forty_seconds_lose_no_sentence():
     audio = np.concatenate([np.concatenate([librivox()[4].samples, pause]) for _ in range(9)])
     text = normalise(transcriber.transcribe(audio).text)
     assert text.count("amiable himself") == 9
+
+
+def test_words_are_the_text_in_order_within_the_audio(engine):
+    recording = librivox()[3]
+    heard = engine.transcribe(recording.samples, context="cut", words=True)
+    assert text_of(heard.words) == heard.text
+    assert all(0.0 < word.probability <= 1.0 for word in heard.words)
+    times = [time for word in heard.words for time in (word.start_s, word.end_s)]
+    assert times == sorted(times)
+    assert times[-1] <= recording.seconds
+
+
+def test_word_times_are_where_the_words_are():
+    """The same sentence after two seconds of silence has its words two seconds later."""
+    engine = create_engine("ctranslate2", MODEL_DIR)
+    samples = librivox()[4].samples
+    shifted = np.concatenate((np.zeros(2 * RATE, np.float32), samples))
+    first = engine.transcribe(samples, context="cut", words=True).words
+    later = engine.transcribe(shifted, context="cut", words=True).words
+    assert text_of(first) == text_of(later)
+    for before, after in list(zip(first, later, strict=True))[1:]:
+        assert after.start_s - before.start_s == pytest.approx(2.0, abs=0.15)
+
+
+def test_what_was_said_scores_above_what_was_not():
+    engine = create_engine("ctranslate2", MODEL_DIR)
+    assert isinstance(engine, AligningEngine)
+    said, other = engine.score(
+        librivox()[4].samples,
+        ["He might even have been made amiable himself.", "He might even have been made a table."],
+        context="cut",
+        prompt="Amiable.",
+    )
+    assert said > other + 5.0
+
+
+@pytest.mark.parametrize("preroll_ms", [100, 300])
+def test_no_first_word_is_lost_after_a_short_preroll(preroll_ms):
+    """Speech begins right after the pre-roll: vad gives no more."""
+    transcriber = Transcriber(create_engine("ctranslate2", MODEL_DIR))
+    noise = np.random.default_rng(0)
+    for recording in [*librivox()[1:], *cards()]:
+        first, last = speech_bounds(recording.samples, RATE)
+        silence = np.zeros(preroll_ms * RATE // 1000, np.float32)
+        audio = np.concatenate((silence, recording.samples[first:last], silence[:1600]))
+        audio += noise.normal(scale=1e-4, size=len(audio)).astype(np.float32)
+        said, heard = (
+            normalise(t).split() for t in (recording.text, transcriber.transcribe(audio).text)
+        )
+        assert heard[0] == said[0], recording.name
+
+
+def test_words_come_while_speech_goes_on_and_none_is_lost():
+    """Half a minute without a pause that would end an utterance."""
+    transcriber = Transcriber(create_engine("ctranslate2", MODEL_DIR))
+    pause = np.zeros(RATE // 3, np.float32)
+    audio = np.concatenate([part for r in librivox() for part in (r.samples, pause)])
+    live, stable = LiveUtterance(transcriber), ""
+    for end in range(RATE, len(audio), RATE):
+        stable = live.partial(audio[:end]).stable
+    final = live.final(audio).text
+    said = normalise(" ".join(recording.text for recording in librivox()))
+    assert word_error_percent([said], [normalise(final)]) < 12.0
+    assert len(stable.split()) > 0.8 * len(said.split())
+    assert (
+        word_error_percent([normalise(final)[: len(normalise(stable))]], [normalise(stable)]) < 8.0
+    )
 
 
 def test_cancelled_before_it_began(engine):

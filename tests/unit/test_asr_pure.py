@@ -24,11 +24,11 @@ from appliance.asr.engine import (
 )
 from appliance.asr.evaluation import evaluate_wer, normalise
 from appliance.asr.features import FULL_FRAMES, context_frames, log_mel, mel_filters
-from appliance.asr.guard import Verdict, contrast_db, has_loop, judge, spoken_text
-from appliance.asr.pieces import split_at_pauses
+from appliance.asr.guard import Verdict, contrast_db, has_loop, is_lost, judge, spoken_text
+from appliance.asr.pieces import split_at_pauses, unheard_from
 from appliance.asr.tokens import Vocabulary
 from appliance.asr.transcriber import Transcriber
-from appliance.asr.words import from_tokens, spread
+from appliance.asr.words import HeardWord, from_tokens, spread
 from appliance.errors import ApplianceError
 
 RATE = 16_000
@@ -179,11 +179,19 @@ def test_bad_vocabulary_names_the_repair(tmp_path, file, content):
         "old-s-s-s-s-y-y-y",
         "five five five five",
         "thank you. thank you. thank you.",
+        "the party does not accept calls the party does not accept calls",
     ],
 )
 def test_loops_are_found(text):
     assert has_loop(text)
     assert judge(heard(text), speech(3.0), "cut") is Verdict.RETRY_WIDE
+
+
+def test_words_that_take_no_time_are_doubted():
+    words = [HeardWord("Login", 0.9, 0.0, 0.9), HeardWord("incorrect.", 0.9, 0.9, 1.5)]
+    nowhere = [dataclasses.replace(word, start_s=1.7, end_s=1.7) for word in words]
+    assert not is_lost(dataclasses.replace(heard("x"), words=tuple(words)), 2.0)
+    assert is_lost(dataclasses.replace(heard("x"), words=(*words, *nowhere)), 2.0)
 
 
 @pytest.mark.parametrize(
@@ -351,6 +359,26 @@ def test_pieces_hold_every_sample_and_fit_the_model(seconds, seed):
         assert 0 < piece.end - piece.start <= 30 * RATE
     for before, after in pairwise(pieces):
         assert after.start == before.end - (2 * RATE if after.overlaps else 0)
+
+
+def test_speech_after_the_last_word_is_unheard():
+    audio = np.concatenate((speech(3.0), np.full(RATE // 2, 1e-4), speech(4.0))).astype(np.float32)
+    early = [HeardWord("Hello.", 0.9, 2.4, 7.5)]  # the last word is given all that follows
+    resume = unheard_from(audio, early)
+    assert resume is not None
+    assert 3.0 <= resume / RATE <= 3.6
+    assert unheard_from(audio, [HeardWord("there", 0.9, 7.0, 7.4)]) is None
+    assert unheard_from(audio[: 4 * RATE], early) is None  # less than half a second
+    assert unheard_from(audio, []) is None
+    assert unheard_from(audio, [HeardWord("odd", 0.9, 2.4, 1.0)]) is not None
+    assert unheard_from(audio, [HeardWord("odd", 0.9, 90.0, 99.0)]) is None
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0.0, 12.0), st.floats(0.0, 3.0), st.integers(0, 4 * RATE))
+def test_going_on_always_makes_progress(start_s, lasts_s, samples):
+    resume = unheard_from(speech(4.0)[:samples], [HeardWord("x", 0.9, start_s, start_s + lasts_s)])
+    assert resume is None or 0 < resume < samples
 
 
 # --- choice of engine, limits, scoring ---------------------------------------------------------

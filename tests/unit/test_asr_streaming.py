@@ -38,6 +38,8 @@ class Reader:
     jitter_s: float = 0.0
     misheard: Callable[[int], bool] = lambda call: False
     doubtful: Callable[[int], bool] = lambda call: False
+    stops_at_pauses: bool = False
+    hears_words: int = 1000
     sure: bool = False
     """From now on nothing is misheard."""
     asked_s: list[float] = field(default_factory=list)
@@ -77,9 +79,14 @@ class Reader:
         numbers = np.round(samples / LEVEL).astype(int)
         edges = np.flatnonzero(np.diff(numbers, prepend=0, append=0))
         rng = np.random.default_rng(call)
+        heard, last_end = 0, 0
         for begin, end in pairwise(edges):
             number = int(numbers[begin])
             if number and end - begin >= 0.5 * WORD_S * RATE:  # less than half a word is not heard
+                paused = last_end and begin - last_end > 0.4 * RATE
+                if (self.stops_at_pauses and paused) or heard == self.hears_words:
+                    return
+                heard, last_end = heard + 1, end
                 wrong = self.misheard(call) and not self.sure and rng.random() < 0.3
                 text = "wrong" if wrong else spelt(number)
                 off_s = rng.uniform(-self.jitter_s, self.jitter_s, 2)
@@ -217,6 +224,25 @@ def test_no_word_is_lost_or_doubled_however_the_hearings_err(count, pause_every,
     said, right = live.final(audio).text.split(), script(count).split()
     assert len(said) == len(right)
     assert [a == b or a == "wrong" for a, b in zip(said, right, strict=True)] == [True] * count
+
+
+def test_a_hearing_that_stops_early_is_gone_on_with():
+    """At the first pause the engine falls silent; what follows is asked for by itself."""
+    engine = TimingReader(stops_at_pauses=True)
+    transcriber = Transcriber(engine)
+    audio = noisy(spoken(15, pause_every=5, pause_s=0.6), level=1e-5)
+    assert transcriber.transcribe(audio).text == script(15)
+    assert set(engine.contexts) == {"cut"}
+    live = LiveUtterance(transcriber)
+    assert script(15).startswith(listen(live, audio)[-1])
+    assert live.final(audio).text == script(15)
+
+
+def test_an_engine_that_hears_next_to_nothing_is_not_asked_for_ever():
+    engine = TimingReader(hears_words=1)
+    utterance = Transcriber(engine).transcribe(noisy(spoken(50), level=1e-5))
+    assert utterance.text == " ".join(script(50).split()[:6])
+    assert len(engine.asked_s) <= 6
 
 
 def test_ten_minutes_cost_the_same_per_second_and_lose_nothing():
