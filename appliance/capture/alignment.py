@@ -31,9 +31,9 @@ _GONE = 0.6
 """The echo has left its place if a rival is this much higher than what is left there."""
 
 _FINE_BLOCKS, _DOUBT_BLOCKS = 13, 3
-"""How often the echo's place is measured; and while it is in doubt ..."""
+"""How often the echo's place is measured, and while it is in doubt or seems to have moved."""
 _LONGEST_DOUBT_BLOCKS = 150
-"""... which it is as long as the far-end plays, at most."""
+"""Of far-end: after so many an unverified place is not waited for any longer."""
 _SURE = 6.0
 """Strength of a fine peak that noise does not reach."""
 _CERTAIN, _SHORT_BLOCKS = 9.0, 20
@@ -184,7 +184,7 @@ class ReferenceAligner:
 
     @property
     def relocks(self) -> int:
-        """How often the delay has jumped after the first lock."""
+        """How often the echo was found elsewhere than before."""
         return self._relocks
 
     @property
@@ -241,7 +241,8 @@ class ReferenceAligner:
         self._take(far, mic)
         self._since_fine += 1
         self._since_coarse += 1
-        if self._found and self._since_fine >= (_DOUBT_BLOCKS if self._doubtful else _FINE_BLOCKS):
+        asked = self._doubtful or 0 < len(self._outliers) < _OUTLIERS
+        if self._found and self._since_fine >= (_DOUBT_BLOCKS if asked else _FINE_BLOCKS):
             self._since_fine = 0
             self._follow()
         elif self._since_coarse >= _COARSE_BLOCKS and self._searching:
@@ -333,6 +334,7 @@ class ReferenceAligner:
         young = 1 + _YOUNG / max(1, self._template.frames)
         variance = _CAUTION * young * shift.variance + _FLOOR_SAMPLES**2
         if self._doubtful:
+            self._relocks += abs(shift.samples - expected) > _NEAR
             self._line.jump(measured + self._line.drift * age, _AGREEING_SAMPLES, _JUMPED_DRIFT)
         if self._settled and self._line.deviation_of(measured, variance, age) > _GATE:
             self._deviate(measured + self._line.drift * age)

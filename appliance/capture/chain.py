@@ -190,6 +190,8 @@ class FrontEnd:
             error, echo, late_power, active = mic, None, _NO_POWER, False
         else:
             error, echo, late_power, active = self._echo.process(mic, reference, aligned)
+            if self._echo.lost:
+                self._aligner.doubt()
         spectra = self._analysis.process(error)
         weights = self._steer(spectra, active, usable)
         spectrum = (weights * spectra).sum(axis=0)
@@ -200,6 +202,7 @@ class FrontEnd:
                 spectrum,
                 echo_spectrum,
                 late_power,
+                known=self._echo.known,
                 trusted=self._echo.trusted,
                 placed=self._echo.placed,
             )

@@ -32,6 +32,8 @@ _INCOHERENT = 0.12
 """A known path is right too where it explains no more of what is left than that ..."""
 _LONGEST_PROBATION_BLOCKS = 250
 """... and after so many it must do: an echo that is no louder than the noise does not fall."""
+_ALARM, _ALARM_BLOCKS = 1.4, 8
+"""A path that was right and now adds so much over so many blocks, is in the wrong place."""
 _NO_POWER = np.zeros(BINS, np.float32)
 
 
@@ -69,16 +71,22 @@ class EchoStage:
         """The path of some seconds ago."""
         self._since_kept = 0
         self._probation = _Probation()
+        self._mic_power = self._error_power = 0.0
+        self.lost = False
+        """The echo has left its place: see `doubt`."""
         self.placed = True
         """Whether the reference is where the path was learnt, as far as is known."""
 
     @property
+    def known(self) -> bool:
+        """Whether the path is known, be it from before."""
+        return not isinstance(self._canceller, EchoCanceller) or self._canceller.settled
+
+    @property
     def trusted(self) -> bool:
         """Whether the echo is cancelled so well that what is left may be the user."""
-        canceller = self._canceller
-        if not isinstance(canceller, EchoCanceller):
-            return True
-        return canceller.settled and self._probation.passed
+        speex = not isinstance(self._canceller, EchoCanceller)
+        return speex or (self.known and self._probation.passed)
 
     @property
     def divergences(self) -> int:
@@ -109,6 +117,7 @@ class EchoStage:
             active = self._quiet_blocks <= self._tail_blocks
             return EchoBlock(error, mic - error, _NO_POWER, active)
         self.placed = aligned is None or aligned.placed
+        self.lost = False
         if aligned is not None:
             self._follow(canceller, aligned)
         before = canceller.divergences
@@ -117,6 +126,7 @@ class EchoStage:
         if canceller.divergences > before:
             self._probation.begin()
         if canceller.sounding:
+            self._listen_for_loss(mic, cancelled.error)
             explained = canceller.explained if known else 1.0
             self._probation.process(mic, cancelled.error, explained, proving=self.placed)
         self._since_kept += 1
@@ -124,6 +134,13 @@ class EchoStage:
             self._since_kept = 0
             self._kept = self._kept[1], canceller.state()
         return EchoBlock(*cancelled, canceller.active)
+
+    def _listen_for_loss(self, mic: Samples, error: Samples) -> None:
+        self._mic_power += (float(np.vdot(mic, mic)) - self._mic_power) / _ALARM_BLOCKS
+        self._error_power += (float(np.vdot(error, error)) - self._error_power) / _ALARM_BLOCKS
+        self.lost = self.trusted and self._error_power > _ALARM * self._mic_power
+        if self.lost:
+            self._probation.begin()
 
     def state(self) -> State:
         """The path as far as it is known."""

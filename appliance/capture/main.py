@@ -56,8 +56,8 @@ _LONGEST_UNREAD_NS = 100_000_000
 _FAR_END_REWIND_BLOCKS = 50
 _SILENCE = np.zeros(BLOCK_SAMPLES, np.float32)
 _REPORT_BLOCKS = 100
-_SAVE_REPORTS = 20
-"""What was learnt is saved after so many seconds in which it was worth it."""
+_FIRST_SAVE_REPORTS, _SAVE_REPORTS = 4, 20
+"""What was learnt is saved after so many seconds in which it was worth it, at first sooner."""
 _WORTH_KEEPING_DB = 10.0
 """Linear echo reduction from which the filter fits the room."""
 
@@ -172,6 +172,7 @@ class _Capture:
         self._latency_ns = front_end.latency_samples * NS_PER_SAMPLE
         self._timeline = FarEndTimeline()
         self._anchors = 0
+        self._was_muted = False
         self._framer: BlockFramer | None = None
         self._next_frame = -1
         self._stretch = -1
@@ -187,6 +188,7 @@ class _Capture:
         self._lost_ms = 0.0
         self._non_finite_samples = 0
         self._unsaved_reports = 0
+        self._save_after = _FIRST_SAVE_REPORTS
 
     def run(self, heard_until_ns: int | None) -> None:
         """Capture until told to stop; a lost device is taken up again.
@@ -276,7 +278,11 @@ class _Capture:
         self._anchors = timeline.anchors
         if self._mute.muted:  # nobody hears it, not even the front-end
             self._write_silence(heard)
+            self._was_muted = True
             return
+        if self._was_muted:
+            self._was_muted = False
+            front_end.doubt()
         processed = front_end.process(heard.samples, far)
         near_end = 0.0 if timeline.sounds_unplaced else float(processed.near_end)
         captured_ns = heard.first_sample_ns - self._latency_ns
@@ -369,11 +375,11 @@ class _Capture:
         fits = metrics.erle_linear_db is not None and metrics.erle_linear_db > _WORTH_KEEPING_DB
         if fits and metrics.locked:
             self._unsaved_reports += 1
-        first = not self._warm_start.exists and self._unsaved_reports > 1
-        if (first or self._unsaved_reports >= _SAVE_REPORTS) and self._warm_start.save(
+        if self._unsaved_reports >= self._save_after and self._warm_start.save(
             self._front_end.state()
         ):
             self._unsaved_reports = 0
+            self._save_after = min(2 * self._save_after, _SAVE_REPORTS)
 
     def _report_gap(self, lost_ns: int) -> None:
         lost_ms = max(0.0, lost_ns / 1e6)

@@ -22,6 +22,8 @@ _PAUSE, _PAUSE_BLOCKS = 0.003, 10
 is heard from then on is noise."""
 _FLOOR_STEP = np.float32(0.15)
 _FLOOR_BLOCKS, _SETTLED_BLOCKS = 300, 20
+_NOTHING = 1e-7
+"""Summed power of a block that is no noise, but a microphone that is not open or muted."""
 _MARGIN = 1e-3
 """Bins in which the echo is weaker than this share of its mean say nothing about its residue."""
 
@@ -77,6 +79,7 @@ class ResidualSuppressor:
         self._echo = np.zeros(BINS, np.float32)
         self._usual = 0.0
         self._paused = 0
+        self._silent = True
         self._noise = _NoiseFloor()
         self._near = np.zeros(BINS, np.float32)
         self.near_end = 1.0
@@ -90,6 +93,7 @@ class ResidualSuppressor:
         echo: Spectra,
         late_power: Floats,
         *,
+        known: bool = True,
         trusted: bool = True,
         placed: bool = True,
     ) -> Floats:
@@ -99,6 +103,7 @@ class ResidualSuppressor:
             error: spectrum (161,) after the linear canceller.
             echo: spectrum (161,) of the echo that it estimated.
             late_power: (161,) power of reverberation in `error` beyond the canceller's length.
+            known: False while the echo's path is new: all that is heard counts as residue.
             trusted: False while what is left of the echo may sound like the user.
             placed: False while the estimate has the echo's power, but not its phase.
         """
@@ -110,12 +115,14 @@ class ResidualSuppressor:
         noise = self._noise.process(error_power, learn=self._paused >= _PAUSE_BLOCKS)
         self.noise_power = float(noise.sum())
         if audible < _SILENCE:
-            self.near_end = 1.0
+            self.near_end, self._silent = 1.0, True
             return np.ones(BINS, np.float32)
         self._usual += _USUAL_STEP * (audible - self._usual)
         residue = self._residue(source) + late_power
         expected = float(residue.sum() + noise.sum())
         self._believe(10 * math.log10(float(error_power.sum()) / expected + 1e-9))
+        if not known:
+            self.near_end = 0.0
         if placed:
             self._follow(error_power, source, late_power + noise, source > _MARGIN * audible)
         near_end = self.near_end if trusted else 0.0
@@ -137,7 +144,7 @@ class ResidualSuppressor:
 
     def listen(self, error: Spectra) -> None:
         """Take a spectrum (161,) while nothing is played: learn the noise."""
-        self.near_end = 1.0
+        self.near_end, self._silent = 1.0, True
         self.noise_power = float(self._noise.process(_power(error), learn=True).sum())
 
     def state(self) -> dict[str, NDArray[np.float32]]:
@@ -159,7 +166,8 @@ class ResidualSuppressor:
     def _believe(self, excess_db: float) -> None:
         """Take how far the error exceeds what residual echo would be."""
         now = min(1.0, max(0.0, (excess_db - 3) / 9))
-        hold = self._settings.hold
+        hold = 0.0 if self._silent else self._settings.hold  # silence was no sign of the user
+        self._silent = False
         self.near_end = max(now, hold * self.near_end + (1 - hold) * now)
 
     def _follow(
@@ -194,7 +202,7 @@ class _NoiseFloor:
         Returns:
             The power (161,) of the noise; 0 as long as it is not known.
         """
-        if learn:
+        if learn and float(power.sum()) > _NOTHING:
             self._smooth = self._smooth + _FLOOR_STEP * (power - self._smooth)
             self._blocks += 1
             np.minimum(self._minimum[0], self._smooth, out=self._minimum[0])

@@ -44,11 +44,6 @@ class WarmStart:
         self.path = folder / f"front-end-{digest}.npz"
         self._thread: threading.Thread | None = None
 
-    @property
-    def exists(self) -> bool:
-        """Whether there is something to load, or being written."""
-        return self._thread is not None or self.path.exists()
-
     def load(self) -> dict[str, NDArray[Any]] | None:
         """What was saved last; None when there is nothing or it cannot be read."""
         try:

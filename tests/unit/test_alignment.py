@@ -329,7 +329,7 @@ def test_a_place_in_the_future_is_made_up_for_by_the_taps() -> None:
     far = babble(6, 2)
     result = run(far, echo_of(far, delay_ms=2.5) + hiss(len(far)), aligner)
     late = result.applied[-1] - (2.5 * RATE_HZ / 1000 + DIRECT - 32)
-    assert late > 10
+    assert late > 8
     shifts = [block.shift_samples for block in result.blocks]
     assert sum(shifts) == pytest.approx(late, abs=2.5)
 

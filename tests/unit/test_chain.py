@@ -134,6 +134,18 @@ def test_an_echo_that_moved_in_an_interruption_is_not_the_user(apart, another_li
     assert level_db(mic[0, start:][part]) - level_db(out[part]) > 25
 
 
+@pytest.mark.parametrize("apart", [-64, 96])
+def test_an_echo_that_jumps_without_notice_is_soon_found(apart):
+    far = speech(8)
+    mic = echo_of(far, 1, delay=200) + noise(2, 8, 1e-4)
+    start = 5 * RATE
+    front_end = learnt(far[:start], mic[:, :start])
+    out, blocks = run(front_end, mic[:, start:], np.roll(far, apart)[start:])
+    assert taken_for_the_user(out, blocks, 2 * 160) <= 35
+    part = slice(round(0.7 * RATE), 3 * RATE)
+    assert level_db(mic[0, start:][part]) - level_db(out[part]) > 25
+
+
 def test_a_user_who_talks_over_an_interruption_is_heard_soon():
     far = noise(4, 8)
     mic = echo_of(far, 1, delay=200) + noise(2, 8, 1e-4)

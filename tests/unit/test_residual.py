@@ -100,3 +100,26 @@ def test_the_gain_is_a_gain():
         assert gain.dtype == np.float32
         assert (gain > 0).all()
         assert (gain <= 1).all()
+
+
+def test_silence_before_an_echo_is_no_sign_of_the_user():
+    rng = np.random.default_rng(8)
+    suppressor = ResidualSuppressor()
+    far_end_only(suppressor, rng, 600)
+    for _ in range(20):
+        suppressor.listen(spectrum(rng, 1e-4))
+    assert suppressor.near_end == 1.0
+    for _ in range(2):
+        echo = spectrum(rng, 1.0)
+        suppressor.process(0.1 * echo, echo, NONE)
+    assert suppressor.near_end < 0.2
+
+
+def test_a_microphone_that_is_not_open_is_no_quiet_room():
+    rng = np.random.default_rng(9)
+    suppressor = ResidualSuppressor()
+    for _ in range(200):
+        suppressor.listen(np.zeros(BINS, np.complex64))
+    for _ in range(100):
+        suppressor.listen(spectrum(rng, 0.01))
+    assert suppressor.noise_power > 0.2 * 2 * BINS * 0.01**2
