@@ -237,6 +237,8 @@ class Transcribe(Message, frozen=True, kw_only=True):
     spans: tuple[Span, ...]
     utterance_id: str = ""
     """The speech it is, so that what was heard of it already need not be heard again."""
+    quick: bool = False
+    """A first impression will do: no second opinion on doubtful words, rather none."""
 
 
 class Transcript(Message, frozen=True, kw_only=True):

@@ -212,6 +212,10 @@ class Service:
 
         def transcribe(emit: Emit, cancelled: Cancelled) -> None:
             try:
+                if request.quick:
+                    so_far = live.partial(samples, dialogue=dialogue, cancelled=cancelled)
+                    emit(answer(f"{so_far.stable} {so_far.tail}".strip()))
+                    return
                 final = live.final(samples, dialogue=dialogue, cancelled=cancelled)
             except TranscriptionCancelledError:
                 return

@@ -79,7 +79,7 @@ class Answering:
         self._turn.waiting_since_ns = self._now_ns
         return self._turn
 
-    def _transcribe(self, segment: Segment) -> None:
+    def _transcribe(self, segment: Segment, *, quick: bool = False) -> None:
         if segment.request and segment.text is None:
             self._cancel(segment.request.request_id)
         segment.text = None
@@ -88,6 +88,7 @@ class Answering:
             request_id=next(self._ids),
             spans=segment.spans,
             utterance_id=segment.utterance_id,
+            quick=quick,
         )
         self._out.append(segment.request)
 

@@ -98,7 +98,13 @@ class Overlapping(Answering):
             self._overlap_segment = known
             return
         self._overlap_segment = Segment(event.utterance_id, event.spans)
-        self._transcribe(self._overlap_segment)
+        self._transcribe(self._overlap_segment, quick=True)
+
+    def _resume_overlap(self) -> None:
+        """Who speaks over the answer goes on after a pause."""
+        if self._overlap is not None and self._overlap_segment is not None:
+            self._overlap.active_ns = self._now_ns
+            self._overlap_segment.paused = False
 
     def _hear_overlap(self, event: SpeechPaused | SpeechEnded) -> None:
         segment, overlap = self._overlap_segment, self._overlap
@@ -106,10 +112,10 @@ class Overlapping(Answering):
             return
         overlap.active_ns = max(overlap.onset_ns, event.speech_end_ns)
         segment.spans = merge_spans(segment.spans, event.spans)
-        if segment.speech_end_ns != event.speech_end_ns or segment.request is None:
-            segment.speech_end_ns = event.speech_end_ns
+        if not segment.paused:
             segment.paused = True
             self._transcribe(segment)
+        segment.speech_end_ns = event.speech_end_ns
         segment.ended = isinstance(event, SpeechEnded) and not event.more_follows
 
     def _words_over_answer(self, message: Transcript) -> bool:
@@ -198,6 +204,7 @@ class Overlapping(Answering):
             if not ended:
                 overlap.active_ns = self._now_ns
             self._decide(overlap.give_up(ended=ended))
-        elif waited_ms > PAUSE_AFTER_MS and segment is not None and segment.text is None:
-            if not overlap.continues_turn:
-                self._pause_answer()
+            return
+        unknown = segment is not None and segment.text is None and not overlap.continues_turn
+        if unknown and waited_ms > PAUSE_AFTER_MS:
+            self._pause_answer()

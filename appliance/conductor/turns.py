@@ -224,8 +224,8 @@ class TurnTaker(Overlapping):
     def _on_resumed(self, event: SpeechResumed) -> None:
         turn = self._turn
         if self._state == "speaking":
-            if self._overlap and self._overlap.utterance_id == event.utterance_id:
-                self._overlap.active_ns = self._now_ns
+            if self._overlaps(event):
+                self._resume_overlap()
             else:
                 self._begin_overlap(event)
             return
