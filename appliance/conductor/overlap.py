@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from appliance.conductor.words import is_backchannel, is_echo, is_stop, starts_interruption
 from appliance.messages import Overlap, OverlapKind
 
-_LONG_MS = 1_100
+_LONG_MS = 1_500
 """So much speech is an interruption, whatever is said."""
 _LONG_BACKCHANNEL_MS = 2_000
 """Even known encouraging words are said no longer than this."""

@@ -58,6 +58,10 @@ class Replay:
         }
         self._take(self.taker.step(msgspec.structs.replace(message, **changes), now_ns))
 
+    def say(self, text: str, now_ns: int) -> None:
+        """A request: it does not come over the bus."""
+        self._take(self.taker.say(text, now_ns)[1])
+
     def pass_time(self, from_ns: int, to_ns: int) -> None:
         while True:
             due_ns = self.taker.due_ns()
@@ -95,15 +99,31 @@ def story(messages: list[Message]) -> list[str]:
     return told
 
 
+def said(events: list[tuple[int, Message]]) -> dict[str, str]:
+    """The texts that the appliance was asked to say, by utterance."""
+    spoken = [message for _, message in events if isinstance(message, Speak)]
+    records = [message for _, message in events if isinstance(message, TurnRecord)]
+    return {
+        name: " ".join(piece.text for piece in spoken if piece.utterance_id == name)
+        for record in records
+        if record.source == "say"
+        for name in record.utterance_ids
+    }
+
+
 @pytest.mark.parametrize("path", REPLAYS, ids=lambda path: path.stem)
 def test_a_recorded_conversation_goes_the_same_way_again(path: Path) -> None:
     replay, before_ns = Replay(), 0
     recorded: list[Message] = []
     publisher = (Transcribe, Generate, Speak, Floor, Pause, Restore, Release, TurnRecord, Cancel)
-    for at_ns, message in read(path):
+    events = list(read(path))
+    to_say = said(events)
+    for at_ns, message in events:
         if before_ns:
             replay.pass_time(before_ns, at_ns)
         before_ns = at_ns
+        if isinstance(message, Speak) and message.utterance_id in to_say:
+            replay.say(to_say.pop(message.utterance_id), at_ns)
         if isinstance(message, publisher):
             recorded.append(message)
             replay.recorded(message)
