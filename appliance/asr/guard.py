@@ -17,6 +17,8 @@ _MIN_AVG_LOGPROB = -0.5
 """Of a cut context; a tenth of our recordings, mostly single words, score lower and are retried."""
 _WIDE_MIN_AVG_LOGPROB = -0.6
 """Below it a little more context seldom helps, and in noise the full one often does."""
+_CHANCE_AVG_LOGPROB = -1.5
+"""What Whisper's last resort, a high temperature, makes of noise; speech stays above -1."""
 _SURE_AVG_LOGPROB = -0.4
 _MAX_WORDS_PER_S = 6.0
 _NOISE_CONTRAST_DB = 10.0
@@ -135,10 +137,12 @@ def judge(transcription: Transcription, samples: NDArray[np.float32], context: C
     """Return what to do with what was heard in ``samples`` (16 kHz) with ``context``.
 
     Nothing was said if there are no words; if Whisper itself thinks so and is not sure of the
-    words; or if the words are its usual ones for noise while the evidence for speech is weak.
+    words; if the words are its usual ones for noise while the evidence for speech is weak; or if
+    even full context gives only words by chance.
     """
     text = spoken_text(transcription.text)
-    if not re.search(r"\w", text):
+    by_chance = context == "full" and transcription.avg_logprob < _CHANCE_AVG_LOGPROB
+    if by_chance or not re.search(r"\w", text):
         return Verdict.NOTHING_SAID
     unsure = transcription.avg_logprob < _SURE_AVG_LOGPROB
     usual = re.sub(r"[^\w\s]", "", text.lower()).strip() in _HALLUCINATIONS

@@ -247,6 +247,12 @@ def test_unlikely_speech_with_sure_words_is_kept():
     assert judge(heard("turn on the light", no_speech_prob=0.7), speech(2.0), "cut") is Verdict.OK
 
 
+def test_words_that_even_full_context_gives_by_chance_are_none():
+    chance = heard("form altered Recall We funded", avg_logprob=-3.1)
+    assert judge(chance, speech(3.0), "cut") is Verdict.RETRY_FULL
+    assert judge(chance, speech(3.0), "full") is Verdict.NOTHING_SAID
+
+
 def test_annotations_are_taken_out_and_spaces_normalised():
     assert spoken_text("  Hello\n  [NOISE] there (coughs) ♪ la ♪ you *sighs*") == "Hello there you"
 
