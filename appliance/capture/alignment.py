@@ -150,6 +150,7 @@ class ReferenceAligner:
         shape = np.zeros(blocks * BLOCK_SAMPLES)
         shape[-self._template.frame :] = np.hanning(self._template.frame) ** 2
         self._shares = shape.reshape(blocks, BLOCK_SAMPLES).sum(axis=1) / shape.sum()
+        self._longest_active = self._coarse.frame // BLOCK_SAMPLES
         self._sounded = 0
         self._active = 0
         self._since_coarse = self._since_fine = 0
@@ -225,6 +226,17 @@ class ReferenceAligner:
         self._doubtful_blocks = _LONGEST_DOUBT_BLOCKS
         self._move(self._line.delay + offset, relocked=True)
 
+    def rewrite(self, past: Samples) -> None:
+        """Put another past of the far-end (n,), whole blocks, in the place of what was given."""
+        self._far.rewrite(past)
+        powers = np.square(past).reshape(-1, BLOCK_SAMPLES).mean(axis=1)
+        heard = powers[-max(1, self._mic.end // BLOCK_SAMPLES) :]
+        self._active = min(int(np.count_nonzero(heard > self._threshold)), self._longest_active)
+        if powers.any():
+            self._sounded = self._far.end
+        if self._found:
+            self._move(self._line.delay + self._offset, relocked=True)
+
     def doubt(self) -> None:
         """One of the streams was interrupted: the echo is where it was, but for a little."""
         if self._settled and (state := self.state()):
@@ -270,7 +282,7 @@ class ReferenceAligner:
             self._sounded = self._far.end
         if power > self._threshold:
             self._doubtful_blocks = max(0, self._doubtful_blocks - 1)
-            self._active = min(self._active + 1, self._coarse.frame // BLOCK_SAMPLES)
+            self._active = min(self._active + 1, self._longest_active)
         else:
             self._active = max(self._active - 1, 0)
 

@@ -290,6 +290,10 @@ class FrontEnd:
             except (KeyError, TypeError, ValueError) as error:
                 logger.warning("what was kept of %s is of no use: %r", stage, error)
 
+    def rewrite(self, past: Samples) -> None:
+        """What was played lately (n,), whole blocks, in the place of what was given."""
+        self._aligner.rewrite(self._repaired(past))
+
     def doubt(self) -> None:
         """One of the streams was interrupted: the echo may come a little sooner or later."""
         self._aligner.doubt()

@@ -22,6 +22,7 @@ _OFF_SAMPLES, _OFF_OF_ONE_SAMPLES = 16, 160
 _FAR_AWAY_SAMPLES = RATE_HZ // 2
 """So far off no drift leads; a count has lost its meaning."""
 _FAR_BLOCKS, _MIC_BLOCKS = 5, 8
+_BEFORE_SAMPLES = RATE_HZ // 2
 _REMEMBERED_BLOCKS = 25
 _LATE_BLOCKS = 10
 """So many late blocks in a row are no accident: then the reference is given later."""
@@ -99,6 +100,8 @@ class FarEndTimeline:
         far-end and echo may have jumped."""
         self.late_blocks = 0
         """Far-end blocks that came after the microphone's block of their time."""
+        self.before = np.zeros(0, np.float32)
+        """What was played (n,) before the sample at which they were brought together last."""
         self._offset: int | None = None
         """What a microphone position lacks to be the far-end position of the same time."""
         self._far, self._mic = _Origin(), _Origin()
@@ -180,6 +183,8 @@ class FarEndTimeline:
             self._offset = self._measured_offset()
             self._given = position + self._offset
             self.anchors += 1
+            before = self._between(self._given - _BEFORE_SAMPLES, self._given)
+            self.before = np.zeros(_BEFORE_SAMPLES, np.float32) if before is None else before
         self._wanted = position + self._offset
         first, end = self._given, max(self._given, self._wanted + BLOCK_SAMPLES)
         self._given = end

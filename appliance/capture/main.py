@@ -22,6 +22,7 @@ from appliance.capture.framer import NS_PER_SAMPLE, BlockFramer, DatedBlock
 from appliance.capture.geometry import array_of, input_channels
 from appliance.capture.inject import Injector
 from appliance.capture.mute import MuteFile, MuteKeys
+from appliance.capture.reporting import front_end_report, plain
 from appliance.capture.warm_start import WarmStart, state_dir
 from appliance.config import Config
 from appliance.errors import ApplianceError
@@ -33,8 +34,6 @@ from appliance.messages import (
     Accepted,
     AudioGap,
     BlocksReady,
-    ChannelMetrics,
-    FrontEndReport,
     InjectAudio,
     MuteState,
     Refused,
@@ -54,6 +53,7 @@ _WAKE_BLOCKS = 2
 _LONGEST_UNREAD_NS = 100_000_000
 """While something is played its announcements wake the loop; the microphone is looked at too."""
 _FAR_END_REWIND_BLOCKS = 50
+_ECHO_NS = 500_000_000
 _SILENCE = np.zeros(BLOCK_SAMPLES, np.float32)
 _REPORT_BLOCKS = 100
 _FIRST_SAVE_REPORTS, _SAVE_REPORTS = 4, 20
@@ -73,6 +73,7 @@ def main(config: Config, bus: Bus) -> None:
         if not _wait_for_lock(bus):
             return
         previous = last_block(config.shm_prefix, MIC_RING.name)
+        played = last_block(config.shm_prefix, SPEAKER_RING.name)
         writer = RingWriter(config.shm_prefix, MIC_RING)
         bus.rings = {MIC_RING.name: writer.epoch}
         far_end = RingReader(config.shm_prefix, SPEAKER_RING.name)
@@ -94,7 +95,9 @@ def main(config: Config, bus: Bus) -> None:
             mute_file=MuteFile(state_dir(bus.runtime_dir)),
         )
         try:
-            capture.run(previous.captured_ns if previous else None)
+            capture.run(
+                previous.captured_ns if previous else None, played.captured_ns if played else 0
+            )
         finally:
             writer.close()
             far_end.close()
@@ -137,11 +140,6 @@ def _wait_for_lock(bus: Bus) -> bool:
     return False
 
 
-def _plain(value: float | None) -> float | None:
-    """Without numpy's types, which do not travel."""
-    return None if value is None else float(value)
-
-
 class _Capture:
     """The active instance's loop."""
 
@@ -172,6 +170,8 @@ class _Capture:
         self._latency_ns = front_end.latency_samples * NS_PER_SAMPLE
         self._timeline = FarEndTimeline()
         self._anchors = 0
+        self._echo_until_ns = 0
+        """What was played before this life may be heard until then."""
         self._was_muted = False
         self._framer: BlockFramer | None = None
         self._next_frame = -1
@@ -190,14 +190,16 @@ class _Capture:
         self._unsaved_reports = 0
         self._save_after = _FIRST_SAVE_REPORTS
 
-    def run(self, heard_until_ns: int | None) -> None:
+    def run(self, heard_until_ns: int | None, played_until_ns: int) -> None:
         """Capture until told to stop; a lost device is taken up again.
 
         Args:
             heard_until_ns: time of the last block that a predecessor wrote.
+            played_until_ns: time of the last block that the loudspeaker has played so far.
         """
         bus, microphone = self._bus, self._microphone
         self._heard_until_ns = heard_until_ns
+        self._echo_until_ns = played_until_ns + _ECHO_NS
         if state := self._warm_start.load():
             self._front_end.restore(state)
         try:
@@ -273,9 +275,11 @@ class _Capture:
         front_end = self._front_end
         timeline = self._timeline
         far = timeline.take(heard.position, heard.first_sample_ns, front_end.drift_ppm)
-        if timeline.anchors > max(1, self._anchors):
-            front_end.doubt()
-        self._anchors = timeline.anchors
+        if timeline.anchors > self._anchors:
+            front_end.rewrite(timeline.before)
+            if self._anchors:
+                front_end.doubt()
+            self._anchors = timeline.anchors
         if self._mute.muted:  # nobody hears it, not even the front-end
             self._write_silence(heard)
             self._was_muted = True
@@ -284,7 +288,10 @@ class _Capture:
             self._was_muted = False
             front_end.doubt()
         processed = front_end.process(heard.samples, far)
-        near_end = 0.0 if timeline.sounds_unplaced else float(processed.near_end)
+        unplaced = timeline.sounds_unplaced
+        if not timeline.anchors:  # nor was it announced yet
+            unplaced |= heard.first_sample_ns < self._echo_until_ns
+        near_end = 0.0 if unplaced else float(processed.near_end)
         captured_ns = heard.first_sample_ns - self._latency_ns
         if self._gap_reason:
             if self._heard_until_ns is not None:
@@ -295,7 +302,7 @@ class _Capture:
         report = self._injector.note(self._writer.epoch, self._writer.sequence)
         if report:
             self._bus.reply(*report)
-        self._direction_deg = _plain(processed.direction_deg)
+        self._direction_deg = plain(processed.direction_deg)
         self._far_end_active = processed.far_end_active
         self._heard_until_ns = captured_ns
         self._blocks += 1
@@ -342,34 +349,16 @@ class _Capture:
         metrics = self._front_end.metrics()
         statistics = self._microphone.statistics
         timeline = self._timeline
-        delay_ms = None if metrics.delay_ms is None else metrics.delay_ms - timeline.lead_ms
         self._bus.publish(
-            FrontEndReport(
-                session_id=LOCAL_SESSION,
-                at_ns=time.monotonic_ns(),
-                far_end_active=metrics.far_end_active,
-                erle_linear_db=_plain(metrics.erle_linear_db),
-                erle_final_db=_plain(metrics.erle_final_db),
-                delay_ms=_plain(delay_ms),
-                drift_ppm=_plain(metrics.drift_ppm),
-                near_end_dbfs=float(metrics.near_end_dbfs),
-                far_end_dbfs=float(metrics.far_end_dbfs),
-                clipped_share=float(metrics.clipped_share),
-                direction_deg=_plain(metrics.direction_deg),
-                beam=metrics.beam,
-                gain_db=float(metrics.gain_db),
-                block_p50_ms=float(metrics.block_p50_ms),
-                block_p99_ms=float(metrics.block_p99_ms),
+            front_end_report(
+                metrics,
+                lead_ms=timeline.lead_ms,
                 xruns=statistics.device_overflows + statistics.dropped_blocks,
-                faults={
-                    **metrics.faults,
-                    "non_finite_samples": self._non_finite_samples,
-                    "far_end_anchors": timeline.anchors,
-                    "far_end_late_blocks": timeline.late_blocks,
-                    "far_end_lost_blocks": self._far_end.lost_blocks,
-                },
-                channels=tuple(map(ChannelMetrics, metrics.channel_dbfs, metrics.channel_health)),
-                bypassed=tuple(sorted(self._front_end.bypass)),
+                bypassed=self._front_end.bypass,
+                non_finite_samples=self._non_finite_samples,
+                far_end_anchors=timeline.anchors,
+                far_end_late_blocks=timeline.late_blocks,
+                far_end_lost_blocks=self._far_end.lost_blocks,
             )
         )
         fits = metrics.erle_linear_db is not None and metrics.erle_linear_db > _WORTH_KEEPING_DB

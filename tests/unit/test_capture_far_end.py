@@ -101,6 +101,18 @@ def test_what_sounds_before_it_has_its_place_is_known_to_sound() -> None:
     assert not world.timeline.sounds_unplaced
 
 
+def test_what_was_played_before_it_had_its_place_is_told() -> None:
+    world = World()
+    heard = world.run(0, 200, range(100))
+    stream = np.concatenate([far for _, far in heard if far is not None])
+    first = int(stream[np.flatnonzero(stream)[0]])
+    sounded = world.timeline.before[world.timeline.before > 0]
+    assert len(world.timeline.before) == RATE_HZ // 2
+    assert len(sounded) > 5 * BLOCK_SAMPLES
+    assert sounded[-1] == first - 1
+    assert set(np.diff(sounded)) == {1}
+
+
 def test_the_far_end_of_the_same_moment_but_for_the_lead() -> None:
     world = World()
     heard = world.run(0, 300, range(100, 200))
