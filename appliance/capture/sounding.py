@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import select
 import time
 
@@ -17,11 +18,19 @@ from appliance.errors import ApplianceError
 from appliance.ipc.audio_ring import Block
 from appliance.tts.playback import Loudspeaker
 
+logger = logging.getLogger(__name__)
+
 _SETTLE_S = 0.5
 """Before the sound, until both devices' clocks have settled, and after it, for its echoes."""
 _SPARE_S = 5.0
 _PIECE_SAMPLES = RATE_HZ // 10
 _UTTERANCE = "sounding"
+_BLOCKS_MS = (20, 40, 80)
+"""Length of the devices' buffers in each attempt: a busy machine may miss the short ones."""
+
+
+class AudioLostError(ApplianceError):
+    """What was heard or played has gaps, and nothing can be measured with it."""
 
 
 def play_and_record(audio: AudioConfig, channels: int, sound: Samples) -> tuple[Samples, Samples]:
@@ -36,10 +45,23 @@ def play_and_record(audio: AudioConfig, channels: int, sound: Samples) -> tuple[
         What was played, shape (m,), and what the microphones heard meanwhile, (channels, m).
 
     Raises:
+        AudioLostError: audio was lost in every attempt.
         ApplianceError: a device cannot be opened, or it stopped.
     """
-    microphone = Microphone(audio.input_device, channels)
-    loudspeaker = Loudspeaker(audio.output_device)
+    *tries, last = _BLOCKS_MS
+    for block_ms in tries:
+        try:
+            return _attempt(audio, channels, sound, block_ms)
+        except AudioLostError as error:
+            logger.info("%s Once more, with larger buffers.", error)
+    return _attempt(audio, channels, sound, last)
+
+
+def _attempt(
+    audio: AudioConfig, channels: int, sound: Samples, block_ms: int
+) -> tuple[Samples, Samples]:
+    microphone = Microphone(audio.input_device, channels, block_ms=block_ms)
+    loudspeaker = Loudspeaker(audio.output_device, block_ms=block_ms)
     try:
         microphone.start()
         loudspeaker.start()
@@ -67,7 +89,7 @@ def _run(
         select.select([microphone.fileno(), loudspeaker.fileno()], [], [], 0.1)
         for capture in microphone.read():
             if capture.stretch or microphone.statistics.dropped_blocks:
-                raise ApplianceError("The microphone lost audio: is the machine overloaded?")
+                raise AudioLostError("The microphone lost audio: is the machine overloaded?")
             mic_framer = mic_framer or BlockFramer(microphone.rate_hz, capture.frames.shape[1])
             mic += mic_framer.push(capture.frames, capture.first_sample_ns)
         if not queued and time.monotonic() > started_s + _SETTLE_S:
@@ -83,7 +105,7 @@ def _run(
                 loudspeaker.rate_hz, first_frame=played.first_frame
             )
             if played.first_frame < next_frame:
-                raise ApplianceError("The loudspeaker ran dry: is the machine overloaded?")
+                raise AudioLostError("The loudspeaker ran dry: is the machine overloaded?")
             next_frame = played.first_frame + len(played.samples)
             far += far_framer.push(played.samples[:, None], played.dac_ns)
         if time.monotonic() > give_up_s:

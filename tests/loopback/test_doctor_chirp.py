@@ -38,7 +38,7 @@ def chirp(
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     assert result.stdout, result.stderr
