@@ -20,9 +20,10 @@ FULL_FRAMES = 3000
 _FLOOR = 1e-10
 _MARGIN_FRAMES = 200
 _WIDER_FRAMES = 200
-_MIN_FRAMES = 1200
+_MIN_FRAMES = 1400
 """A shorter context is far off what the model was trained on: at 5 s every eighth prompt of our
-recordings loops, at 12 s none (docs/asr.md)."""
+recordings loops, at 12 s none when there is silence around the words, at 14 s none (docs/asr.md).
+"""
 
 
 def context_frames(samples: int, context: Context) -> int:

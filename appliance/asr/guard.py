@@ -15,8 +15,6 @@ from appliance.asr.words import HeardWord, text_of
 _MAX_COMPRESSION_RATIO = 2.0
 _MIN_AVG_LOGPROB = -0.5
 """Of a cut context; a tenth of our recordings, mostly single words, score lower and are retried."""
-_WIDE_MIN_AVG_LOGPROB = -0.6
-"""Below it a little more context seldom helps, and in noise the full one often does."""
 _CHANCE_AVG_LOGPROB = -1.5
 """What Whisper's last resort, a high temperature, makes of noise; speech stays above -1."""
 _SURE_AVG_LOGPROB = -0.4
@@ -57,8 +55,7 @@ class Verdict(enum.Enum):
     """What to do with a transcription."""
 
     OK = "ok"
-    RETRY_WIDE = "retry with a little more context"
-    RETRY_FULL = "retry with full context"
+    RETRY = "retry with more context"
     NOTHING_SAID = "nothing said"
 
 
@@ -153,6 +150,5 @@ def judge(transcription: Transcription, samples: NDArray[np.float32], context: C
     if nobody:
         return Verdict.NOTHING_SAID
     if context != "full" and is_suspect(transcription, len(samples) / SAMPLE_RATE_HZ):
-        unlikely = transcription.avg_logprob < _WIDE_MIN_AVG_LOGPROB
-        return Verdict.RETRY_FULL if unlikely else Verdict.RETRY_WIDE
+        return Verdict.RETRY
     return Verdict.OK

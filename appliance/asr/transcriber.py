@@ -1,7 +1,7 @@
 """From the samples of an utterance to its words: the fast way first, the sure way on doubt.
 
-Doubt costs another hearing with a little more context; only if that one disagrees, or doubt is
-great, the full one. A hearing that stops before the speech does is gone on with.
+Doubt costs another hearing with a little more context; only if that one disagrees, the full one. A
+hearing that stops before the speech does is gone on with.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,6 @@ from appliance.asr.guard import (
 from appliance.asr.pieces import MAX_PIECE_S, finite, split_at_pauses, unheard_from
 from appliance.asr.words import Acoustics, HeardWord, mean_logprob, splice, text_of
 
-_RETRIES = (Verdict.RETRY_WIDE, Verdict.RETRY_FULL)
 _SURE_LOGPROB = -0.5
 _MOST_STEPS = 6
 """How often a hearing that stopped early is gone on with."""
@@ -159,17 +158,18 @@ class Transcriber:
     ) -> Utterance | None:
         heard = self._hear(samples, self._context, prompt, words, cancelled)
         verdict = judge(heard, samples, self._context if sure else "cut")
-        if verdict in _RETRIES and self._merely_stopped(heard, samples):
+        if verdict is Verdict.RETRY and self._merely_stopped(heard, samples):
             verdict = Verdict.OK
         retries, timings = 0, heard.timings
-        while verdict in _RETRIES:
+        while verdict is Verdict.RETRY:
             if not sure:
                 return None
-            wide = verdict is Verdict.RETRY_WIDE and not retries and _has_wide(samples)
-            context: Context = "wide" if wide else "full"
+            context: Context = "wide" if not retries and _has_wide(samples) else "full"
             again = self._hear(samples, context, "", words, cancelled)
             verdict = judge(again, samples, context)
-            if verdict in _RETRIES and is_confirmed(heard, again, len(samples) / SAMPLE_RATE_HZ):
+            if verdict is Verdict.RETRY and is_confirmed(
+                heard, again, len(samples) / SAMPLE_RATE_HZ
+            ):
                 verdict = Verdict.OK
             heard, retries, timings = again, retries + 1, timings + again.timings
         return replace(_utterance(heard, verdict, samples), retries=retries, timings=timings)
