@@ -53,6 +53,7 @@ def test_each_process_is_a_module_with_main_and_topics(name: str) -> None:
         for t in (node.targets if isinstance(node, ast.Assign) else [node.target])
         if isinstance(t, ast.Name)
     }
+    names |= {a.name for n in tree.body if isinstance(n, ast.ImportFrom) for a in n.names}
     assert "TOPICS" in names
 
 
