@@ -1,0 +1,1 @@
+"""What the appliance knows, and does without its language model."""
