@@ -1,85 +1,29 @@
-"""The admin process: listens to every heartbeat and answers ``/health`` on 127.0.0.1."""
+"""The admin process: listens to what happens, and serves the panel and its API."""
 
 from __future__ import annotations
 
-import logging
+import asyncio
 import socket
+import ssl
 import threading
-import time
-from typing import Any
 
-import uvicorn
-from fastapi import FastAPI
-from fastapi.responses import JSONResponse
-
-from appliance import __version__
+from appliance.admin.app import create_app
+from appliance.admin.diagnosis import keep_log
+from appliance.admin.panel import Panel
+from appliance.admin.server import server_of
 from appliance.config import Config
 from appliance.errors import ApplianceError
-from appliance.health import Board, resources
+from appliance.events import EVENT_TOPICS
 from appliance.ipc.bus import Bus
-from appliance.messages import Floor, Heartbeat, TurnRecord, heartbeat_topic
+from appliance.messages import FrontEndReport, heartbeat_topic
 from appliance.processes import PROCESSES
 
-logger = logging.getLogger(__name__)
-
-TOPICS = (*(heartbeat_topic(name) for name in PROCESSES), Floor.topic, TurnRecord.topic)
+TOPICS = (
+    *(heartbeat_topic(name) for name in PROCESSES),
+    *EVENT_TOPICS,
+    FrontEndReport.topic,
+)
 HOST = "127.0.0.1"
-
-
-class Panel:
-    """What the panel knows; written by the bus loop, read by the web server's thread."""
-
-    def __init__(self) -> None:
-        self._board = Board()
-        self._floor = "idle"
-        self._turn: dict[str, Any] | None = None
-        self._lock = threading.Lock()
-
-    def note(self, message: object) -> None:
-        """Take a message of the bus."""
-        with self._lock:
-            match message:
-                case Heartbeat():
-                    self._board.note(message, time.monotonic_ns())
-                case Floor(state=state):
-                    self._floor = state
-                case TurnRecord():
-                    # no words: the health page is for everybody who watches the machine
-                    self._turn = {
-                        "turn_id": message.turn_id,
-                        "outcome": message.outcome,
-                        "voice_to_voice_ms": message.voice_to_voice_ms,
-                        "contributions_ms": message.contributions_ms,
-                        "marks": message.marks,
-                    }
-
-    def health(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
-        with self._lock:
-            health = self._board.snapshot(time.monotonic_ns())
-            health |= {"floor": self._floor, "last_turn": self._turn, "version": __version__}
-        for entry in health["processes"].values():
-            if "pid" in entry:
-                entry.update(resources(entry["pid"]))
-        return health
-
-
-def create_app(panel: Panel) -> FastAPI:
-    """The web application."""
-    app = FastAPI(title="Voice appliance", version=__version__, docs_url=None, redoc_url=None)
-
-    @app.get("/health/live")
-    def live() -> dict[str, bool]:
-        """This process answers."""
-        return {"live": True}
-
-    @app.get("/health")
-    def health() -> JSONResponse:
-        """200 when a spoken question would be answered, 503 otherwise; details in both cases."""
-        state = panel.health()
-        return JSONResponse(state, status_code=200 if state["ready"] else 503)
-
-    return app
 
 
 def _listen(port: int) -> socket.socket:
@@ -97,21 +41,32 @@ def _listen(port: int) -> socket.socket:
 
 def main(config: Config, bus: Bus) -> None:
     """Run until the bus says stop."""
-    panel = Panel()
-    listener = _listen(config.admin.port)
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(panel), log_config=None, access_log=False, lifespan="off")
-    )
+    panel = Panel(config, bus.runtime_dir)
+    keep_log(bus.runtime_dir, bus.process)
+    listener = _listen(panel.settings.port)
+    server = server_of(create_app(panel))
+
+    async def open_outside(tls: ssl.SSLContext) -> None:
+        await server.also_listen(panel.settings.host, panel.settings.tls_port, tls)
+
+    panel.open_outside = open_outside
     thread = threading.Thread(
         target=server.run, kwargs={"sockets": [listener]}, name="http", daemon=True
     )
     thread.start()
-    bus.ready(detail=f"http://{HOST}:{config.admin.port}/health")
+    if not server.up.wait(10) or server.loop is None:
+        raise RuntimeError("the web server does not start")
+    if panel.accounts.paired():
+        asyncio.run_coroutine_threadsafe(panel.open_if_paired(), server.loop)
+    else:
+        panel.pairing.offer()
+    bus.ready(detail=f"http://{HOST}:{panel.settings.port}/")
     while bus.running:
         message = bus.receive()
         if message is not None:
             panel.note(message)
         if not thread.is_alive():
             raise RuntimeError("the web server stopped")
-    server.should_exit = True
+    panel.watchers.end()
+    server.stop()
     thread.join(timeout=0.5)

@@ -1,0 +1,63 @@
+"""Geometry of the panel's drawings; the templates put it into SVG. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from appliance.conductor.ledger import SPEECH_STAGES
+
+WIDTH = 1000.0
+HEIGHT = 100.0
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One part of a turn: where it stands in a drawing that is ``WIDTH`` wide."""
+
+    stage: str
+    colour: int
+    """Which of the style sheet's colours."""
+    ms: float
+    start_ms: float
+    x: float
+    width: float
+
+
+def waterfall(contributions_ms: Mapping[str, float], longest_ms: float) -> list[Bar]:
+    """Consecutive bars; their lengths sum to the voice-to-voice latency.
+
+    Args:
+        contributions_ms: of a turn, in order.
+        longest_ms: what the whole width stands for.
+    """
+    bars = []
+    reached_ms = 0.0
+    scale = WIDTH / max(longest_ms, sum(contributions_ms.values()), 1.0)
+    for number, (stage, ms) in enumerate(contributions_ms.items()):
+        colour = SPEECH_STAGES.index(stage) if stage in SPEECH_STAGES else number % 8
+        x, width = round(reached_ms * scale, 2), round(ms * scale, 2)
+        bars.append(Bar(stage, colour, ms, round(reached_ms, 1), x, width))
+        reached_ms += ms
+    return bars
+
+
+def trend(values_ms: Sequence[float], longest_ms: float) -> str:
+    """Points of a polyline over the turns, oldest left; empty for fewer than two."""
+    if len(values_ms) < 2:
+        return ""
+    step = WIDTH / (len(values_ms) - 1)
+    scale = HEIGHT / max(longest_ms, *values_ms, 1.0)
+    return " ".join(
+        f"{index * step:.1f},{HEIGHT - value * scale:.1f}" for index, value in enumerate(values_ms)
+    )
+
+
+def needle(direction_deg: float | None) -> tuple[float, float] | None:
+    """Where a dial of radius 1 points: x to the right, y downwards; 0° is ahead (up), and angles
+    grow counterclockwise, as the array's do. None without a direction."""
+    if direction_deg is None:
+        return None
+    angle = math.radians(direction_deg)
+    return (round(-math.sin(angle), 3), round(-math.cos(angle), 3))

@@ -1,0 +1,155 @@
+"""What goes into a support case: logs, the doctor's findings, a bundle without words or secrets."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import platform
+import subprocess
+import sys
+import zipfile
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any
+
+from appliance import __version__
+from appliance.config import Config
+from appliance.errors import ApplianceError
+from appliance.ipc.log import RateLimit
+
+_FOLDER = "log"
+_FILE_BYTES = 256 << 10
+_TAIL_BYTES = 64 << 10
+_DOCTOR_BOUND_S = 120
+_PRIVATE = frozenset({"system_prompt", "vocabulary", "wake_word", "figures_ms"})
+"""Keys that may hold words of the owner, or are of no use to anybody else."""
+
+
+def keep_log(runtime_dir: Path, label: str) -> None:
+    """Also keep this process's log in the runtime folder, bounded, for the panel to show.
+
+    Args:
+        runtime_dir: private, on a memory file system.
+        label: the process, with its instance.
+    """
+    folder = runtime_dir / _FOLDER
+    folder.mkdir(mode=0o700, exist_ok=True)
+    handler = RotatingFileHandler(
+        folder / f"{label}.log", maxBytes=_FILE_BYTES, backupCount=1, encoding="utf-8", delay=True
+    )
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    handler.addFilter(RateLimit())
+    logging.getLogger().addHandler(handler)
+
+
+class Logs:
+    """The logs that processes keep in the runtime folder.
+
+    Args:
+        runtime_dir: the same as of `keep_log`.
+    """
+
+    def __init__(self, runtime_dir: Path) -> None:
+        self._folder = runtime_dir / _FOLDER
+
+    def processes(self) -> list[str]:
+        """Who has a log."""
+        return sorted(path.stem for path in self._folder.glob("*.log"))
+
+    def tail(self, process: str, after: int = -1) -> dict[str, Any]:
+        """The newest whole lines.
+
+        Args:
+            process: one of `processes`.
+            after: ``next`` of the answer before; -1 begins near the end.
+
+        Raises:
+            KeyError: it has no log.
+        """
+        if process not in self.processes():
+            raise KeyError(process)
+        path = self._folder / f"{process}.log"
+        size = path.stat().st_size
+        if after > size:  # another file has begun
+            after = 0
+        start = max(size - _TAIL_BYTES, after, 0)
+        with path.open("rb") as file:
+            file.seek(start)
+            text = file.read(_TAIL_BYTES)
+        text = text[: text.rfind(b"\n") + 1]
+        lines = text.decode("utf-8", "replace").splitlines()
+        if start > 0 and start != after:
+            lines = lines[1:]  # the middle of a line
+        return {"lines": lines, "next": start + len(text)}
+
+
+def examine(*, chirp: bool) -> dict[str, Any]:
+    """What ``appliance doctor`` finds: in a process of its own, which may fail and use memory.
+
+    Raises:
+        ApplianceError: it did not end in time, or says nothing that can be read.
+    """
+    command = [sys.executable, "-m", "appliance", "doctor", "--json"]
+    if chirp:
+        command.append("--chirp")
+    try:
+        done = subprocess.run(
+            command, capture_output=True, timeout=_DOCTOR_BOUND_S, check=False, text=True
+        )
+        found: dict[str, Any] = json.loads(done.stdout)
+    except subprocess.TimeoutExpired:
+        raise ApplianceError("The examination did not end; is a device stuck?") from None
+    except ValueError:
+        line = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise ApplianceError(f"The examination failed: {line}") from None
+    return found
+
+
+def without_words(config: Config) -> dict[str, Any]:
+    """The configuration, less what may be private."""
+    result: dict[str, Any] = json.loads(config.model_dump_json())
+    for section in result.values():
+        if isinstance(section, dict):
+            for key in section.keys() & _PRIVATE:
+                section[key] = "…" if section[key] else section[key]
+    return result
+
+
+def bundle(config: Config, logs: Logs, facts: dict[str, Any]) -> bytes:
+    """A ZIP file for whoever is asked for help: no audio, no words, no secrets.
+
+    Args:
+        config: as it is in force.
+        logs: left out where the owner has words written into them.
+        facts: further JSON by name; the caller has left words out.
+    """
+    about = {
+        "version": __version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "kernel": platform.release(),
+        "system": _os_name(),
+    }
+    files = {f"{name}.json": _json(value) for name, value in facts.items()}
+    files |= {"about.json": _json(about), "config.json": _json(without_words(config))}
+    if not config.logging.words:
+        files |= {
+            f"log/{name}.txt": "\n".join(logs.tail(name)["lines"]) for name in logs.processes()
+        }
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in sorted(files.items()):
+            archive.writestr(name, text)
+    return stream.getvalue()
+
+
+def _os_name() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "")
+    except OSError:
+        return ""
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)

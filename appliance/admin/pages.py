@@ -1,0 +1,291 @@
+"""The pages: overview, turns, settings, logs and diagnosis, access."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+
+from appliance import config as configuration
+from appliance.admin import api
+from appliance.admin.configfile import entries, parse, restarts
+from appliance.admin.diagnosis import bundle, examine
+from appliance.admin.doors import form, valid_name
+from appliance.admin.panel import Panel, needs, panel_of, reads_words
+from appliance.admin.passwords import SHORTEST, BusyError, acceptable
+from appliance.admin.render import page
+from appliance.admin.store import CONFIGURE, READ, SCOPES, TALK, Identity
+from appliance.errors import ApplianceError
+
+router = APIRouter(include_in_schema=False)
+
+Reader = Annotated[Identity, Depends(needs(READ))]
+Talker = Annotated[Identity, Depends(needs(TALK))]
+Owner = Annotated[Identity, Depends(needs(CONFIGURE))]
+_TURNS_SHOWN = 50
+_AUDIT_SHOWN = 100
+
+
+@router.get("/")
+async def overview(request: Request, who: Reader) -> Response:
+    """How it is."""
+    panel = panel_of(request)
+    return page(
+        request,
+        "overview.html",
+        state=panel.view.snapshot(time.monotonic_ns()),
+        thresholds=panel.view.against_thresholds(),
+    )
+
+
+@router.get("/turns")
+async def turns(request: Request, who: Reader, part: str = "") -> Response:
+    """The last turns; with ``part`` only what changes with a new one."""
+    view = panel_of(request).view
+    shown = view.turns(_TURNS_SHOWN, words=reads_words(request))
+    return page(
+        request,
+        "turns_part.html" if part else "turns.html",
+        turns=shown,
+        longest_ms=max((turn["voice_to_voice_ms"] for turn in shown), default=0.0),
+        latency=view.latency(),
+        thresholds=view.against_thresholds(),
+        trends=view.trends(),
+    )
+
+
+@router.get("/turns/{turn_id}")
+async def turn(request: Request, who: Reader, turn_id: str) -> Response:
+    """Why one turn was as it was."""
+    found = panel_of(request).view.turn(turn_id, words=reads_words(request))
+    if found is None:
+        raise HTTPException(404, "no such turn, or not any more")
+    return page(request, "turn.html", turn=found)
+
+
+# --- settings ----------------------------------------------------------------------------------
+
+
+def _settings(
+    request: Request,
+    panel: Panel,
+    status: int = 200,
+    *,
+    error: str = "",
+    entered: dict[str, str] | None = None,
+    saved: str = "",
+) -> Response:
+    try:
+        config = configuration.load(panel.config_file.path)
+    except ApplianceError as problem:  # somebody broke the file by hand: what runs is shown
+        config, error = panel.config, error or str(problem)
+    return page(
+        request,
+        "settings.html",
+        status,
+        sections=entries(config, os.environ),
+        restarts=restarts,
+        entered=entered or {},
+        error=error,
+        saved=saved,
+        restorable=panel.config_file.restorable,
+        file=str(panel.config_file.path),
+    )
+
+
+@router.get("/settings")
+async def settings(request: Request, who: Owner, saved: str = "") -> Response:
+    """All that can be set."""
+    return _settings(request, panel_of(request), saved=saved)
+
+
+@router.post("/settings/restore")
+async def restore(request: Request, who: Owner) -> Response:
+    """Back to the version before the last change."""
+    panel = panel_of(request)
+    try:
+        await asyncio.to_thread(panel.config_file.restore)
+    except ApplianceError as problem:
+        return _settings(request, panel, 422, error=str(problem))
+    panel.audit.note(who.name, "restore")
+    return RedirectResponse("/settings?saved=all", 303)
+
+
+@router.post("/settings/apply")
+async def apply(request: Request, who: Owner) -> Response:
+    """Restart what reads a section, so that it takes effect."""
+    panel = panel_of(request)
+    section = (await form(request)).get("section", "")
+    ended = panel.restart(section)
+    panel.audit.note(who.name, "apply", section=section, restarted=ended)
+    return RedirectResponse("/", 303)
+
+
+@router.post("/settings/{section}")
+async def change(request: Request, who: Owner, section: str) -> Response:
+    """Change keys of a section."""
+    panel = panel_of(request)
+    fields = await form(request)
+    try:
+        known = entries(configuration.load(panel.config_file.path), os.environ)
+    except ApplianceError as problem:
+        return _settings(request, panel, 422, error=str(problem), entered=fields)
+    if section not in known:
+        raise HTTPException(404, "no such section")
+    try:
+        changed = {
+            entry.key: parse(entry, fields[entry.key])
+            for entry in known[section]
+            if entry.key in fields and not entry.environment and fields[entry.key] != entry.value
+        }
+        if changed:
+            await asyncio.to_thread(panel.config_file.change, changed)
+    except ApplianceError as problem:
+        return _settings(request, panel, 422, error=str(problem), entered=fields)
+    before = {entry.key: entry.value for entry in known[section]}
+    for key, value in changed.items():
+        panel.audit.note(who.name, "set", key=key, old=before[key], new=value)
+    return RedirectResponse(f"/settings?saved={section}#{section}", 303)
+
+
+# --- logs and diagnosis ------------------------------------------------------------------------
+
+
+@router.get("/logs")
+async def logs(request: Request, who: Owner) -> Response:
+    """Logs and diagnosis."""
+    return page(request, "logs.html", processes=panel_of(request).logs.processes())
+
+
+@router.get("/logs/tail")
+async def tail(request: Request, who: Owner, process: str, after: int = -1) -> Response:
+    """The newest lines of a process."""
+    try:
+        return JSONResponse(panel_of(request).logs.tail(process, after))
+    except (KeyError, OSError):
+        raise HTTPException(404, "no such log") from None
+
+
+@router.post("/doctor")
+async def doctor(request: Request, who: Owner) -> Response:
+    """Examine the machine, on request with a chirp."""
+    panel = panel_of(request)
+    chirp = (await form(request)).get("chirp") == "true"
+    if panel.doctor.locked():
+        raise HTTPException(409, "an examination is under way")
+    async with panel.doctor:
+        try:
+            found = await asyncio.to_thread(examine, chirp=chirp)
+        except ApplianceError as problem:
+            raise HTTPException(409, str(problem)) from None
+    return JSONResponse(found)
+
+
+@router.get("/support-bundle.zip")
+async def support_bundle(request: Request, who: Owner) -> Response:
+    """Facts for whoever is asked for help."""
+    panel = panel_of(request)
+    facts: dict[str, Any] = {
+        "state": panel.view.snapshot(time.monotonic_ns()),
+        "turns": panel.view.turns(words=False),
+        "latency": panel.view.latency(),
+        "machine": await panel.sample_machine(),
+    }
+    packed = await asyncio.to_thread(bundle, panel.config, panel.logs, facts)
+    panel.audit.note(who.name, "support_bundle")
+    name = {"Content-Disposition": 'attachment; filename="support-bundle.zip"'}
+    return Response(packed, media_type="application/zip", headers=name)
+
+
+# --- access ------------------------------------------------------------------------------------
+
+
+def _access(
+    request: Request, panel: Panel, status: int = 200, *, error: str = "", token: str = ""
+) -> Response:
+    return page(
+        request,
+        "access.html",
+        status,
+        users=panel.accounts.users(),
+        tokens=panel.accounts.tokens(),
+        audit=panel.audit.last(_AUDIT_SHOWN),
+        error=error,
+        token=token,
+        shortest=SHORTEST,
+    )
+
+
+@router.get("/access")
+async def access(request: Request, who: Owner) -> Response:
+    """Who may enter."""
+    return _access(request, panel_of(request))
+
+
+@router.post("/access/{action}")
+async def change_access(request: Request, who: Owner, action: str) -> Response:
+    """Change who may enter."""
+    panel = panel_of(request)
+    fields = await form(request)
+    name = fields.get("name", "").strip()
+    error = token = ""
+    match action:
+        case "add-viewer" | "password":
+            error = await _new_password(panel, who, action, name, fields.get("password", ""))
+        case "remove-viewer":
+            panel.accounts.remove_viewer(name)
+        case "add-token":
+            scopes = [scope for scope in SCOPES if fields.get(scope) == "true"]
+            if not valid_name(name) or not scopes:
+                error = "error.token"
+            else:
+                token = panel.accounts.add_token(name, scopes)
+        case "remove-token":
+            panel.accounts.remove_token(fields.get("id", ""))
+        case "sign-out":
+            panel.accounts.close_sessions(who.name)
+        case _:
+            raise HTTPException(404, "no such action")
+    if not error:
+        panel.audit.note(who.name, action, name=name, id=fields.get("id", ""))
+        if not token:
+            return RedirectResponse("/access", 303)
+    return _access(request, panel, 422 if error else 200, error=error, token=token)
+
+
+async def _new_password(panel: Panel, who: Identity, action: str, name: str, password: str) -> str:
+    """Returns the key of what is wrong, if anything."""
+    if not acceptable(password):
+        return "error.password_length"
+    if action == "add-viewer" and not valid_name(name):
+        return "error.name"
+    try:
+        hashed = await panel.passwords.hash(password)
+    except BusyError:
+        return "error.wait"
+    if action == "password":
+        panel.accounts.set_password(who.name, hashed)
+    elif not panel.accounts.add_user(name, "viewer", hashed):
+        return "error.name_taken"
+    return ""
+
+
+# --- the overview's buttons, for browsers without scripts ----------------------------------------
+
+
+@router.post("/do/{action}")
+async def act(request: Request, who: Talker, action: str) -> Response:
+    """Mute, ask, say."""
+    fields = await form(request)
+    text = fields.get("text", "").strip()[:2000]
+    if action == "mute":
+        await api.mute(request, api.MuteBody(muted=fields.get("muted") == "true"), who)
+    elif action == "ask" and text:
+        await api.ask(request, api.AskBody(text=text))
+    elif action == "say" and text:
+        await api.say(request, api.SayBody(text=text))
+    return RedirectResponse("/", 303)

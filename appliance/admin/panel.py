@@ -1,0 +1,196 @@
+"""Everything that the routes share, and the way of the bus's messages to whoever watches."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException, Request
+
+from appliance import __version__
+from appliance import config as configuration
+from appliance.admin.audit import Audit
+from appliance.admin.broadcast import Broadcaster
+from appliance.admin.configfile import ConfigFile, restarts
+from appliance.admin.diagnosis import Logs
+from appliance.admin.machine import Machine
+from appliance.admin.pairing import Pairing
+from appliance.admin.passwords import AttemptLimiter, Passwords
+from appliance.admin.settings import PanelSettings
+from appliance.admin.store import WORDS, Accounts, Identity
+from appliance.admin.talk import Talk
+from appliance.admin.view import View
+from appliance.config import Config
+from appliance.health import resources
+
+logger = logging.getLogger(__name__)
+
+FIGURES_EVERY_NS = 1_000_000_000
+_MACHINE_EVERY_S = 5.0
+
+
+def encode(value: object) -> bytes:
+    """JSON as it is sent."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+class Panel:
+    """The panel's parts.
+
+    Args:
+        config: as this process was started with.
+        runtime_dir: where the sockets are.
+    """
+
+    def __init__(self, config: Config, runtime_dir: Path) -> None:
+        self.config = config
+        self.settings = settings = PanelSettings.of(config)
+        self.view = View()
+        self.watchers = Broadcaster()
+        data_path = settings.data_path(config)
+        self.accounts = Accounts(data_path, settings.session_days)
+        self.audit = Audit(data_path)
+        self.passwords = Passwords()
+        self.attempts = AttemptLimiter()
+        self.pairing = Pairing(runtime_dir, f"http://localhost:{settings.port}/pair")
+        self.talk = Talk(runtime_dir)
+        self.logs = Logs(runtime_dir)
+        self.machine = Machine(runtime_dir)
+        self.config_file = ConfigFile(configuration.default_path())
+        self.doctor = asyncio.Lock()
+        self.open_outside: Callable[[ssl.SSLContext], Awaitable[None]] | None = None
+        """Begins to answer other machines."""
+        self._is_open = False
+        self._figures_ns = 0
+        self._sampling: asyncio.Task[None] | None = None
+
+    # --- the bus loop's side ----------------------------------------------------------------
+
+    def note(self, message: object) -> None:
+        """Take a message of the bus and, when anybody watches, pass on what it changed."""
+        now_ns = time.monotonic_ns()
+        changed = self.view.note(message, now_ns, time.time())
+        if not changed or not self.watchers.watched:
+            return
+        if changed == "words":
+            self.watchers.publish("words", encode(self.view.caption()), words=True)
+            return
+        if changed == "figures" and now_ns - self._figures_ns < FIGURES_EVERY_NS:
+            return
+        self._figures_ns = now_ns
+        if changed == "turn":
+            self.watchers.publish("words", encode(self.view.caption()), words=True)
+            self.watchers.publish("turn", encode(self.view.turns(1, words=False)[0]))
+        self.watchers.publish("state", encode(self.view.snapshot(now_ns)))
+
+    # --- the web server's side --------------------------------------------------------------
+
+    def health(self) -> dict[str, Any]:
+        """Everything that ``/health`` tells; reads the memory of every process."""
+        health = self.view.health(time.monotonic_ns()) | {"version": __version__}
+        for entry in health["processes"].values():
+            if "pid" in entry:
+                entry.update(resources(entry["pid"]))
+        return health
+
+    def start_sampling(self) -> None:
+        """Measure the machine for as long as anybody watches."""
+        if self._sampling is None or self._sampling.done():
+            self._sampling = asyncio.get_running_loop().create_task(self._sample())
+
+    async def _sample(self) -> None:
+        while self.watchers.watched:
+            sample = await self.sample_machine()
+            self.watchers.publish("machine", encode(sample))
+            await asyncio.sleep(_MACHINE_EVERY_S)
+
+    async def sample_machine(self) -> dict[str, Any]:
+        """Measure the machine once, in a thread."""
+        health = self.view.health(time.monotonic_ns())
+        return await asyncio.to_thread(self.machine.sample, health)
+
+    async def open_if_paired(self) -> None:
+        """Answer other machines too, if that is wanted, safe and not done yet."""
+        settings = self.settings
+        if settings.is_local or self._is_open or not self.accounts.paired():
+            return
+        if not settings.tls_certificate or not settings.tls_key:
+            logger.error(
+                "admin.host is %s, but without admin.tls_certificate and admin.tls_key passwords "
+                "would be readable on the way: the panel stays on this machine",
+                settings.host,
+            )
+            return
+        assert self.open_outside is not None
+        try:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(settings.tls_certificate, settings.tls_key)
+            await self.open_outside(tls)
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            logger.error("the panel cannot listen on %s: %s", settings.host, error)
+            return
+        self._is_open = True
+        logger.info("the panel answers on https://%s:%d", settings.host, settings.tls_port)
+
+    def restart(self, section: str) -> list[str]:
+        """End the processes that read a section of the configuration; who supervises them starts
+        them again. Returns their labels; the panel itself is told to end last."""
+        ended = []
+        health = self.view.health(time.monotonic_ns())
+        readers = restarts(section)
+        own = os.getpid()
+        for label, entry in health["processes"].items():
+            if label.partition(".")[0] not in readers or "pid" not in entry:
+                continue
+            if entry["pid"] == own:
+                asyncio.get_running_loop().call_later(1.0, os.kill, own, signal.SIGTERM)
+            elif entry["state"] in ("ready", "standby", "degraded"):
+                os.kill(entry["pid"], signal.SIGTERM)
+            else:
+                continue
+            ended.append(label)
+        return ended
+
+
+def panel_of(request: Request) -> Panel:
+    """The panel that a request is for."""
+    panel: Panel = request.app.state.panel
+    return panel
+
+
+def identity_of(request: Request) -> Identity | None:
+    """Who asks; None when that is not known."""
+    who: Identity | None = request.state.who
+    return who
+
+
+def needs(scope: str) -> Callable[[Request], Awaitable[Identity]]:
+    """A route's dependency: only for those who may do this.
+
+    Raises:
+        HTTPException: 401 without an identity, 403 when it may not.
+    """
+
+    async def check(request: Request) -> Identity:
+        who = identity_of(request)
+        if who is None:
+            raise HTTPException(401, "sign in, or send a token", {"WWW-Authenticate": "Bearer"})
+        if not who.may(scope):
+            raise HTTPException(403, f"this needs the right to: {scope}")
+        return who
+
+    return check
+
+
+def reads_words(request: Request) -> bool:
+    """Whether what was said may be shown."""
+    who = identity_of(request)
+    return who is not None and who.may(WORDS)

@@ -1,0 +1,393 @@
+"""What the panel knows: messages of the bus in, one bounded picture out. No I/O, no clock.
+
+Written by the bus loop, read by the web server's thread; every method takes the lock for a
+moment only.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from appliance.admin.timeline import Event, event_of
+from appliance.conductor.ledger import SPEECH_STAGES
+from appliance.conductor.optimiser import THRESHOLDS_MS
+from appliance.health import Board
+from appliance.messages import (
+    LOCAL_SESSION,
+    AudioGap,
+    Floor,
+    FrontEndReport,
+    Heartbeat,
+    MuteState,
+    PartialTranscript,
+    PlaybackEnded,
+    ServiceLevel,
+    TurnRecord,
+)
+from appliance.processes import PROCESSES, ProcessSpec
+
+_T = TypeVar("_T")
+TURNS_KEPT = 200
+EVENTS_KEPT = 400
+_WINDOW_TURNS = 20
+_SESSIONS_KEPT = 32
+_UTTERANCES_KEPT = 64
+TOTAL = "voice_to_voice"
+STAGE_GROUPS: dict[str, tuple[str, ...]] = {
+    "asr": ("transcription_delay",),
+    "llm": ("llm_queue", "llm_ttft", "text_aggregation"),
+    "tts": ("tts_queue", "tts_ttfb"),
+    "end_to_end": (TOTAL,),
+}
+"""Which contributions a threshold of the specification is about. The one of vad is about its own
+computation, which no record of a turn tells apart from the silence that it waits for."""
+BUCKETS_MS = (10, 20, 50, 100, 200, 300, 500, 700, 1000, 1500, 2000, 3000, 5000, 10000)
+
+
+def percentile(values: Iterable[float], share: float) -> float | None:
+    """Nearest-rank percentile, ``share`` from 0 to 1; None without values."""
+    ordered = sorted(values)
+    if not ordered:
+        return None
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+class Histogram:
+    """Counts by bucket since the start, as Prometheus wants them."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS_MS) + 1)
+        self.sum_ms = 0.0
+
+    def add(self, value_ms: float) -> None:
+        """Take a value."""
+        index = next((i for i, top in enumerate(BUCKETS_MS) if value_ms <= top), len(BUCKETS_MS))
+        self.counts[index] += 1
+        self.sum_ms += value_ms
+
+
+class View:
+    """The picture.
+
+    Args:
+        processes: the table whose heartbeats are expected.
+    """
+
+    def __init__(self, processes: Mapping[str, ProcessSpec] = PROCESSES) -> None:
+        self._board = Board(processes)
+        self._lock = threading.Lock()
+        self._floors: dict[str, Floor] = {}
+        self._mute: MuteState | None = None
+        self._front_end: FrontEndReport | None = None
+        self._level: ServiceLevel | None = None
+        self._caption: dict[str, Any] = {"stable": "", "tail": ""}
+        self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
+        self._played: dict[str, str] = {}
+        self._turns: deque[tuple[TurnRecord, float, tuple[Event, ...], str, int]] = deque(
+            maxlen=TURNS_KEPT
+        )
+        self.outcomes: Counter[tuple[str, str]] = Counter()
+        """Turns by source and outcome since the start."""
+        self.overlaps: Counter[str] = Counter()
+        """Sounds over an answer by kind since the start."""
+        self.marks: Counter[str] = Counter()
+        self.lost_audio_ms = 0.0
+        self.gaps = 0
+        self.histograms: dict[str, Histogram] = {}
+        """By contribution, and ``voice_to_voice``; answered spoken turns only."""
+
+    # --- in ---------------------------------------------------------------------------------
+
+    def note(self, message: object, now_ns: int, wall_s: float) -> str:
+        """Take a message of the bus.
+
+        Args:
+            message: any; unknown ones are ignored.
+            now_ns: CLOCK_MONOTONIC.
+            wall_s: seconds since 1970, for people.
+
+        Returns:
+            What changed: ``figures`` (slowly), ``state`` (at once), ``turn``, ``words`` or nothing.
+        """
+        with self._lock:
+            changed = self._take(message, now_ns, wall_s)
+            if event := event_of(message, now_ns):
+                self._events.append(event)
+        return changed
+
+    def _take(self, message: object, now_ns: int, wall_s: float) -> str:  # noqa: PLR0911 a table
+        match message:
+            case Heartbeat():
+                self._board.note(message, now_ns)
+                return "figures"
+            case FrontEndReport():
+                self._front_end = message
+                return "figures"
+            case MuteState():
+                changed = self._mute != message
+                self._mute = message
+                return "state" if changed else ""
+            case Floor():
+                self._floors.pop(message.session_id, None)
+                _keep(self._floors, message.session_id, message, _SESSIONS_KEPT)
+                return "state"
+            case ServiceLevel():
+                self._level = message
+                return "state"
+            case AudioGap(lost_ms=lost_ms):
+                self.gaps += 1
+                self.lost_audio_ms += lost_ms
+                return "figures"
+            case PartialTranscript(stable=stable, tail=tail):
+                self._caption = {"stable": stable, "tail": tail}
+                return "words"
+            case PlaybackEnded(utterance_id=utterance_id, played_text=text):
+                _keep(self._played, utterance_id, text, _UTTERANCES_KEPT)
+            case TurnRecord():
+                self._finish(message, wall_s)
+                return "turn"
+        return ""
+
+    def _finish(self, record: TurnRecord, wall_s: float) -> None:
+        session = record.session_id
+        events = tuple(event for event in self._events if event.session_id == session)
+        self._events = deque((e for e in self._events if e.session_id != session), EVENTS_KEPT)
+        played = [self._played.pop(name, "") for name in record.utterance_ids]
+        level = self._level.level if self._level else 0
+        self._turns.append((record, wall_s, events, " ".join(filter(None, played)), level))
+        self._caption = {"stable": "", "tail": ""}
+        self.outcomes[record.source, record.outcome] += 1
+        self.marks.update(record.marks)
+        self.overlaps.update(overlap.kind for overlap in record.overlaps)
+        if _is_measured(record):
+            for name, ms in {**record.contributions_ms, TOTAL: record.voice_to_voice_ms}.items():
+                if name in SPEECH_STAGES or name == TOTAL:
+                    self.histograms.setdefault(name, Histogram()).add(ms)
+
+    # --- out --------------------------------------------------------------------------------
+
+    def health(self, now_ns: int) -> dict[str, Any]:
+        """The state of every process, the floor and the last turn, without words."""
+        with self._lock:
+            turn = self._turns[-1][0] if self._turns else None
+            health: dict[str, Any] = _finite(self._board.snapshot(now_ns))
+            return health | {
+                "floor": self._floor(),
+                "last_turn": None
+                if turn is None
+                else {
+                    "turn_id": turn.turn_id,
+                    "outcome": turn.outcome,
+                    "voice_to_voice_ms": turn.voice_to_voice_ms,
+                    "contributions_ms": turn.contributions_ms,
+                    "marks": turn.marks,
+                },
+            }
+
+    def snapshot(self, now_ns: int) -> dict[str, Any]:
+        """Everything for the overview, ready for JSON, without words."""
+        with self._lock:
+            board: dict[str, Any] = _finite(self._board.snapshot(now_ns))
+            mute, level = self._mute, self._level
+            muted = bool(mute and (mute.hardware or mute.software))
+            degraded = bool(level and level.level) or any(
+                entry["state"] in ("degraded", "silent") for entry in board["processes"].values()
+            )
+            doing = "muted" if muted else self._floor()
+            return board | {
+                "state": doing if board["ready"] else "not_ready",
+                "degraded": degraded,
+                "sessions": {name: floor.state for name, floor in self._floors.items()},
+                "mute": {
+                    "hardware": bool(mute and mute.hardware),
+                    "software": bool(mute and mute.software),
+                },
+                "level": None
+                if level is None
+                else {
+                    "level": level.level,
+                    "reason": level.reason,
+                    "asr_model": level.asr_model,
+                    "llm_model": level.llm_model,
+                },
+                "front_end": _finite(self._front_end_json()),
+                "losses": {"audio_gaps": self.gaps, "lost_ms": round(self.lost_audio_ms, 1)},
+                "turns": len(self._turns),
+                "last_turn_id": self._turns[-1][0].turn_id if self._turns else "",
+            }
+
+    def active_instance(self, process: str) -> int | None:
+        """Which instance does the work now; None when none is known to."""
+        with self._lock:
+            return self._board.active_instance(process)
+
+    def _floor(self) -> str:
+        floor = self._floors.get(LOCAL_SESSION)
+        return floor.state if floor else "idle"
+
+    def _front_end_json(self) -> dict[str, Any] | None:
+        report = self._front_end
+        if report is None:
+            return None
+        return {
+            "erle_linear_db": report.erle_linear_db,
+            "erle_final_db": report.erle_final_db,
+            "delay_ms": report.delay_ms,
+            "drift_ppm": report.drift_ppm,
+            "near_end_dbfs": report.near_end_dbfs,
+            "far_end_dbfs": report.far_end_dbfs,
+            "clipped_share": report.clipped_share,
+            "direction_deg": report.direction_deg,
+            "block_p99_ms": report.block_p99_ms,
+            "xruns": report.xruns,
+            "faults": report.faults,
+            "channels": [
+                {"level_dbfs": channel.level_dbfs, "health": channel.health}
+                for channel in report.channels
+            ],
+        }
+
+    def caption(self) -> dict[str, Any]:
+        """What is being said right now: for the owner alone."""
+        with self._lock:
+            return dict(self._caption)
+
+    def turns(self, limit: int = TURNS_KEPT, *, words: bool) -> list[dict[str, Any]]:
+        """The last turns, the newest first, without their events."""
+        with self._lock:
+            chosen = list(self._turns)[-limit:] if limit > 0 else []
+        return [_turn_json(*turn[:2], turn[3], turn[4], words=words) for turn in reversed(chosen)]
+
+    def turn(self, turn_id: str, *, words: bool) -> dict[str, Any] | None:
+        """One turn with all its events; None when it is not (or no longer) known."""
+        with self._lock:
+            found = next((t for t in reversed(self._turns) if t[0].turn_id == turn_id), None)
+        if found is None:
+            return None
+        record, wall_s, events, played, level = found
+        origin_ns = record.speech_end_ns or record.audible_ns
+        if not origin_ns and events:
+            origin_ns = events[0].at_ns
+        ordered = sorted(events, key=lambda event: event.at_ns)
+        return _turn_json(record, wall_s, played, level, words=words) | {
+            "events": [event.to_json(origin_ns, words=words) for event in ordered]
+        }
+
+    def latency(self) -> dict[str, dict[str, Any]]:
+        """p50 and p95 in milliseconds of every contribution over the turns that are kept."""
+        with self._lock:
+            measured = [turn[0] for turn in self._turns if _is_measured(turn[0])]
+        result = {}
+        for stage in (*SPEECH_STAGES, TOTAL):
+            values = [ms for record in measured if (ms := _part(record, stage)) is not None]
+            if values:
+                result[stage] = _figures(values)
+        return result
+
+    def against_thresholds(self) -> dict[str, dict[str, Any]]:
+        """p50 and p95 of what the thresholds of the specification are about."""
+        with self._lock:
+            measured = [turn[0] for turn in self._turns if _is_measured(turn[0])]
+        result: dict[str, dict[str, Any]] = {}
+        for group, stages in STAGE_GROUPS.items():
+            values = [
+                sum(parts)
+                for record in measured
+                if (parts := [ms for s in stages if (ms := _part(record, s)) is not None])
+            ]
+            if values:
+                result[group] = _figures(values) | {"threshold_ms": THRESHOLDS_MS[group]}
+        return result
+
+    def trends(self) -> dict[str, dict[str, Any]]:
+        """Latency over time, oldest first: p50 and p95 of the last turns before each, per stage."""
+        with self._lock:
+            measured = [turn[0] for turn in self._turns if _is_measured(turn[0])]
+        result: dict[str, dict[str, Any]] = {}
+        for group, stages in STAGE_GROUPS.items():
+            values = [sum(_part(record, stage) or 0.0 for stage in stages) for record in measured]
+            windows = [values[max(0, i - _WINDOW_TURNS + 1) : i + 1] for i in range(len(values))]
+            result[group] = {
+                "p50_ms": [percentile(window, 0.5) for window in windows],
+                "p95_ms": [percentile(window, 0.95) for window in windows],
+                "threshold_ms": THRESHOLDS_MS[group],
+            }
+        return result
+
+    def read(self, reader: Callable[[View], _T]) -> _T:
+        """Call ``reader`` while nothing changes: for the counters above."""
+        with self._lock:
+            return reader(self)
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 whatever JSON can be
+    """The same without what JSON cannot say: infinite and undefined numbers become null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    return [_finite(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
+def _keep(table: dict[str, _T], key: str, value: _T, most: int) -> None:
+    table[key] = value
+    if len(table) > most:
+        del table[next(iter(table))]
+
+
+def _is_measured(record: TurnRecord) -> bool:
+    return record.source == "speech" and bool(record.audible_ns) and record.voice_to_voice_ms > 0
+
+
+def _part(record: TurnRecord, stage: str) -> float | None:
+    if stage == TOTAL:
+        return record.voice_to_voice_ms
+    return record.contributions_ms.get(stage)
+
+
+def _figures(values: list[float]) -> dict[str, Any]:
+    return {
+        "p50_ms": round(percentile(values, 0.5) or 0.0, 1),
+        "p95_ms": round(percentile(values, 0.95) or 0.0, 1),
+        "turns": len(values),
+    }
+
+
+def _turn_json(
+    record: TurnRecord, wall_s: float, played: str, level: int, *, words: bool
+) -> dict[str, Any]:
+    after_ns = record.audible_ns or record.speech_end_ns
+    turn: dict[str, Any] = {
+        "turn_id": record.turn_id,
+        "session_id": record.session_id,
+        "ended_s": round(wall_s, 3),
+        "source": record.source,
+        "outcome": record.outcome,
+        "voice_to_voice_ms": round(record.voice_to_voice_ms, 1),
+        "contributions_ms": {name: round(ms, 1) for name, ms in record.contributions_ms.items()},
+        "marks": list(record.marks),
+        "level": level,
+        "end_of_turn_probability": record.end_of_turn_probability,
+        "overlaps": [
+            {
+                "kind": overlap.kind,
+                "reason": overlap.reason,
+                "onset_ms": round((overlap.onset_ns - after_ns) / 1e6, 1),
+                "lasted_ms": round((overlap.end_ns - overlap.onset_ns) / 1e6, 1),
+                "ducked_after_ms": _after(overlap.onset_ns, overlap.ducked_ns),
+                "silent_after_ms": _after(overlap.onset_ns, overlap.silent_ns),
+            }
+            for overlap in record.overlaps
+        ],
+    }
+    if words:
+        turn |= {"transcript": record.transcript, "reply": record.reply, "played": played}
+    return turn
+
+
+def _after(start_ns: int, end_ns: int) -> float | None:
+    return round((end_ns - start_ns) / 1e6, 1) if end_ns else None
