@@ -35,7 +35,7 @@ _RELATIVE = 0.75
 _SAME_PERSON = 1.25
 _MEANT_COVERAGE = 0.25
 """Share of a question's words that a fact must meet when the question is about the asker ..."""
-_ANY_COVERAGE = 0.6
+_ANY_COVERAGE = 0.5
 """... and when it is about anything."""
 _AGAINST_BEST = 0.6
 """Facts that meet less than this share of what the best one meets are left out."""
@@ -50,6 +50,8 @@ class Words:
     stop_zh: tuple[str, ...]
     personal_zh: tuple[str, ...]
     related: dict[str, frozenset[str]]
+    phrases: tuple[str, ...]
+    """Those of ``related`` that are more than one word."""
 
 
 @dataclass(frozen=True)
@@ -77,19 +79,23 @@ def words() -> Words:
         stop_zh=tuple(sorted(data["stop_zh"].split(), key=len, reverse=True)),
         personal_zh=tuple(data["personal_zh"].split()),
         related={word: frozenset(group) for word, group in related.items()},
+        phrases=tuple(word for word in related if " " in word),
     )
 
 
 def terms(text: str) -> dict[str, frozenset[str]]:
     """What a text is about: the words in it that say something, each with its relatives."""
     data = words()
-    found: dict[str, frozenset[str]] = {}
-    for token in _TOKEN.findall(text[:_MAX_LENGTH].casefold()):
+    text = text[:_MAX_LENGTH].casefold()
+    found = {
+        phrase: data.related[phrase] for phrase in data.phrases if re.search(rf"\b{phrase}\b", text)
+    }
+    for token in _TOKEN.findall(text):
         if _CHINESE.search(token):
             found.update((word, _relatives(word, data)) for word in _chinese_words(token, data))
             continue
         word = re.sub(r"['’].*", "", token)
-        known = any(word in relatives for relatives in found.values())
+        known = any(word in other.split() or word in found[other] for other in found)
         if not known and word not in data.stop and token not in data.stop:
             found[word] = _relatives(word, data)
     return dict(list(found.items())[:_MAX_TERMS])
