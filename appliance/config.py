@@ -188,7 +188,7 @@ class ConductorConfig(Section):
     """Bound on the silence of llm within one answer."""
     tts_timeout_ms: int = Field(default=10_000, ge=500)
     """Bound on the silence of tts while it has something to say."""
-    history_turns: int = Field(default=6, ge=0, le=100)
+    history_turns: int = Field(default=8, ge=0, le=100)
     """Earlier turns the answer may refer to; kept in memory only."""
     think_ahead: bool = True
     """Begin the answer in a pause that may be the end of the turn; thrown away if it is not."""

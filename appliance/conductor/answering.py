@@ -11,7 +11,6 @@ it is played before the turn is over, and all of it is thrown away when the user
 from __future__ import annotations
 
 import itertools
-from collections import deque
 
 from appliance.conductor import phrases
 from appliance.conductor.ledger import Ledger
@@ -26,6 +25,7 @@ from appliance.messages import (
     Heartbeat,
     Message,
     Outcome,
+    Prepare,
     Release,
     ReplyChunk,
     Speak,
@@ -63,14 +63,16 @@ class Answering:
         """Interrupted turns by their answer, until tts has said how much of it was played."""
         self._deferred = ""
         """A question that waits for what was played of the answer before it."""
-        self._history: deque[ChatMessage] = deque(maxlen=2 * settings.history_turns)
+        self._history: list[ChatMessage] = []
+        self._most_turns = settings.history_turns
         self._lives: dict[str, int] = {}
         self._out: list[Message] = []
         self._now_ns = 0
 
     def use_history(self, turns: int) -> None:
         """Let answers refer to so many earlier turns from now on."""
-        self._history = deque(self._history, maxlen=2 * turns)
+        self._most_turns = turns
+        self._forget()
 
     # --- asking for an answer --------------------------------------------------------------
 
@@ -127,6 +129,27 @@ class Answering:
         """What llm is told before the question."""
         return *self._settings.opening, *self._history
 
+    def _remember(self, question: str, answer: str) -> None:
+        """An exchange is part of the conversation."""
+        self._history += [ChatMessage("user", question), ChatMessage("assistant", answer)]
+        self._forget()
+
+    def _forget(self) -> None:
+        """Keep the history within its bound.
+
+        Half of it goes at once: if every exchange pushed out the oldest, the beginning of the
+        prompt would change each time, and llm would have to read all of it anew.
+        """
+        if len(self._history) > 2 * self._most_turns:
+            kept = 2 * (self._most_turns // 2)
+            self._history = self._history[-kept:] if kept else []
+
+    def _read_ahead(self, *since: ChatMessage) -> None:
+        """Let llm read the conversation, and what is about to become part of it, while idle."""
+        self._out.append(
+            Prepare(session_id=self._session_id, messages=(*self._conversation(), *since))
+        )
+
     def _drop_answer(self, turn: Turn) -> None:
         """Nothing of an answer written so far is wanted."""
         self._deferred = ""
@@ -166,6 +189,11 @@ class Answering:
             return
         turn.reply_complete = chunk.last
         self._speak(turn, chunk.text, last=chunk.last)
+        if chunk.last and turn.released:
+            answer = " ".join(piece.text for piece in turn.pieces)
+            self._read_ahead(
+                ChatMessage("user", turn.transcript), ChatMessage("assistant", answer.strip())
+            )
 
     @staticmethod
     def _note_reply(turn: Turn, chunk: ReplyChunk) -> None:
@@ -211,8 +239,8 @@ class Answering:
     def _finish(self, turn: Turn, outcome: Outcome, played: str) -> None:
         """The answer is over; what was heard of it is remembered."""
         if turn.transcript and played:
-            self._history.append(ChatMessage("user", turn.transcript))
-            self._history.append(ChatMessage("assistant", played))
+            self._remember(turn.transcript, played)
+            self._read_ahead()
         if played:
             self._out.append(DialogueWords(session_id=self._session_id, text=played))
         if turn is self._turn:

@@ -21,7 +21,6 @@ from appliance.conductor.ledger import Ledger
 from appliance.conductor.overlapping import PAUSE_AFTER_MS, Overlapping
 from appliance.conductor.turn import Segment, Source, Turn, TurnSettings, merge_spans
 from appliance.conductor.words import is_stop
-from appliance.llm.sentences import SentenceSplitter
 from appliance.messages import (
     Cancel,
     EndOfTurn,
@@ -48,6 +47,7 @@ from appliance.messages import (
     Transcript,
     WakeWord,
 )
+from appliance.speech_text.sentences import SentenceSplitter
 
 __all__ = ["LISTENING_BOUND_MS", "MOST_RETRIES", "SERVANTS", "TurnSettings", "TurnTaker"]
 
@@ -184,7 +184,7 @@ class TurnTaker(Overlapping):
             if not self._attention.is_meant(onset_ns):
                 return None
             turn = self._begin("speech", event.speech_start_ns)
-            self._out.append(Prepare(session_id=self._session_id, messages=self._conversation()))
+            self._read_ahead()
         elif self._state == "thinking" and turn.segment(event.utterance_id) is None:
             self._reopen(turn)
         turn.waiting_since_ns = self._now_ns

@@ -142,7 +142,8 @@ class LlamaCppEngine:
         tokens = self._tokenise(messages, reply_follows=False)
         if len(tokens) > self._n_ctx:
             raise PromptTooLongError(_too_long(len(tokens), self._n_ctx))
-        cached = self._evaluate(tokens, cancelled)
+        known = self._evaluated[: len(tokens)] == tokens
+        cached = len(tokens) if known else self._evaluate(tokens, cancelled)
         self._stats = GenerationStats(
             prompt_tokens=len(tokens),
             cached_tokens=cached,

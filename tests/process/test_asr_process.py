@@ -8,13 +8,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from appliance.asr.evaluation import normalise
 from appliance.audio.blocks import BLOCK_SAMPLES, Samples
 from appliance.bench.recordings import librivox
-from appliance.config import Config
+from appliance.config import PROJECT_ROOT, Config
 from appliance.ipc.audio_ring import MIC_RING, RingWriter
 from appliance.ipc.bus import Bus, subscribe
 from appliance.messages import (
@@ -29,10 +30,14 @@ from appliance.messages import (
     Transcript,
     heartbeat_topic,
 )
+from appliance.models.manifest import MANIFEST_NAME
+from appliance.models.store import models_dir
 
 pytestmark = pytest.mark.models
 
 _DEADLINE_S = 100
+_MODEL = "whisper-tiny.en"
+_TWIN = "whisper-twin.en"
 
 
 @dataclass
@@ -43,7 +48,8 @@ class Asr:
     vad: Bus
     conductor: Bus
     ring: RingWriter
-    hear: Callable[[Callable[[Message], bool]], Message]
+    hear: Callable[..., Message]
+    """Waits for the message wanted; a second function is called again and again meanwhile."""
 
     def speak(self, samples: Samples) -> Span:
         """Write samples into the ring as capture does; return their name."""
@@ -55,10 +61,27 @@ class Asr:
 
 
 @pytest.fixture
-def asr(place) -> Iterator[Asr]:
+def models(tmp_path: Path) -> Path:
+    """A models folder with the default model and its twin by another name."""
+    default = models_dir() / _MODEL
+    head, *entries = (PROJECT_ROOT / "models" / MANIFEST_NAME).read_text().split("[[models]]")
+    (entry,) = (entry for entry in entries if f'name = "{_MODEL}"' in entry)
+    twin = entry.replace(f'name = "{_MODEL}"', f'name = "{_TWIN}"')
+    (tmp_path / MANIFEST_NAME).write_text(head + "".join(f"[[models]]{e}" for e in (entry, twin)))
+    for name in (_MODEL, _TWIN):
+        (tmp_path / name).symlink_to(default)
+    return tmp_path
+
+
+@pytest.fixture
+def asr(place, models: Path) -> Iterator[Asr]:
     process = subprocess.Popen(
         [sys.executable, "-m", "appliance.ipc.process", "asr"],
-        env={**os.environ, "APPLIANCE_RUNTIME_DIR": str(place.runtime_dir)},
+        env={
+            **os.environ,
+            "APPLIANCE_RUNTIME_DIR": str(place.runtime_dir),
+            "APPLIANCE_MODELS_DIR": str(models),
+        },
         stdout=subprocess.DEVNULL,
     )
     buses = [
@@ -69,10 +92,11 @@ def asr(place) -> Iterator[Asr]:
     ear = subscribe(place.runtime_dir, topics)
     until = time.monotonic() + _DEADLINE_S
 
-    def hear(wanted: Callable[[Message], bool]) -> Message:
+    def hear(wanted: Callable[[Message], bool], say: Callable[[], object] = int) -> Message:
         while time.monotonic() < until:
             for bus in buses:
                 bus.beat()
+            say()
             if (message := ear.receive(100)) is not None and wanted(message):
                 return message
         raise AssertionError("not heard in time")
@@ -94,15 +118,17 @@ def test_words_come_while_speech_goes_on_and_whole_at_its_end(asr: Asr) -> None:
     span = asr.speak(recording.samples)
 
     def so_far(blocks: int) -> PartialTranscript:
-        asr.vad.publish(
-            SpeechContinued(
-                session_id=LOCAL_SESSION,
-                utterance_id="u",
-                spans=(Span(span.epoch, span.first, span.first + blocks - 1),),
-                speech_start_ns=0,
-            )
+        said = SpeechContinued(
+            session_id=LOCAL_SESSION,
+            utterance_id="u",
+            spans=(Span(span.epoch, span.first, span.first + blocks - 1),),
+            speech_start_ns=0,
         )
-        message = asr.hear(lambda m: isinstance(m, PartialTranscript))
+        # as vad does, again and again: asr passes over what comes while it is at work
+        message = asr.hear(
+            lambda m: isinstance(m, PartialTranscript) and m.heard_ms == 10 * blocks,
+            lambda: asr.vad.publish(said),
+        )
         assert isinstance(message, PartialTranscript)
         return message
 
@@ -137,8 +163,8 @@ def test_another_model_is_taken_and_one_that_is_not_there_is_not(asr: Asr) -> No
             )
         )
 
-    use("whisper-base")
-    asr.hear(lambda m: isinstance(m, Heartbeat) and m.detail.endswith("whisper-base"))
+    use(_TWIN)
+    asr.hear(lambda m: isinstance(m, Heartbeat) and m.detail.endswith(_TWIN))
     use("whisper-of-nobody")
     span = asr.speak(librivox()[4].samples)
     asr.conductor.publish(Transcribe(session_id=LOCAL_SESSION, request_id="r", spans=(span,)))

@@ -22,6 +22,7 @@ from appliance.messages import (
     Floor,
     Generate,
     PiecePlayed,
+    Prepare,
     Release,
     ReplyChunk,
     Span,
@@ -213,13 +214,30 @@ def test_history_holds_what_was_played(world: World) -> None:
     ]
 
 
-def test_history_is_bounded(world: World) -> None:
-    for turn in range(5):
+def test_history_is_bounded_and_its_beginning_rarely_moves() -> None:
+    world = World(replace(SETTINGS, history_turns=4))
+    beginnings = []
+    for turn in range(12):
         world.whole_turn(f"question {turn}", name=f"u{turn}")
         world.now_ms += 400
-    world.says("u9")
-    world.transcript("last")
-    assert len(world.last(Generate).messages) == 1 + 2 * SETTINGS.history_turns + 1
+        messages = world.last(Generate).messages
+        assert messages[-1].text == f"question {turn}"
+        assert min(turn, 2) <= len(messages[1:-1]) / 2 <= 4
+        beginnings.append(messages[1].text)
+    moves = sum(a != b for a, b in itertools.pairwise(beginnings))
+    assert moves == 3, "llm has read what follows an unchanged beginning already"
+
+
+def test_llm_reads_the_conversation_between_questions(world: World) -> None:
+    world.says("u1")
+    world.transcript("where is it")
+    world.reply("In Rome.", last=True)
+    ahead = [(m.role, m.text) for m in world.last(Prepare).messages]
+    assert ahead[-2:] == [("user", "where is it"), ("assistant", "In Rome.")]
+    utterance = world.last(Speak).utterance_id
+    world.plays(utterance)
+    world.ends(utterance, "In", interrupted=True)
+    assert world.last(Prepare).messages[-1].text == "In", "only what was played is remembered"
 
 
 @pytest.mark.parametrize("process", ["asr", "llm", "tts"])
