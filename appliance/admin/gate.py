@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
@@ -144,7 +144,7 @@ def _is_own_site(scope: Scope, headers: Headers, who: Identity | None) -> bool:
     through when they only read: their cookie stays at home (SameSite=Strict).
     """
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+    if origin is not None and origin.lower() != f"{scope['scheme']}://{headers['host'].lower()}":
         return False
     if scope["method"] in SAFE_METHODS:
         navigates = headers.get("sec-fetch-mode") == "navigate"

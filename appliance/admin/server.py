@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import threading
 from collections import Counter
@@ -104,6 +105,7 @@ class QuietServer(uvicorn.Server):
 
 def server_of(app: Any) -> QuietServer:  # noqa: ANN401 an ASGI application
     """A server for an application, to be run with its sockets."""
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     return QuietServer(
         uvicorn.Config(
             app,
