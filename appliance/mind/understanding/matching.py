@@ -1,0 +1,93 @@
+"""How far a sentence is from a template: word by word, where a word that matters may not be lost.
+
+Characters alone do not do: "what time is tea" is as near to "what time is it" as any mishearing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+
+from rapidfuzz import process
+from rapidfuzz.distance import JaroWinkler, Levenshtein
+from rapidfuzz.fuzz import ratio
+
+CANDIDATES = 8
+NEAR = 72.0
+"""Percent of characters in common below which no template is looked at."""
+LIGHT_COST = 0.3
+MERGE_COST = 0.25
+"""For two words heard as one, or one as two, beside the difference of their letters."""
+LEAST_ALIKE = 0.65
+"""Words less alike than this are different words."""
+STRICTNESS = 1.5
+"""Cost of a word of which no letter is right, were it accepted."""
+OTHER = 9.0
+MOST_APART = 0.4
+"""Cost of letters up to which two words may be one."""
+MAX_WORDS = 16
+"""No template without free text is longer."""
+
+Weight = Callable[[str], float]
+
+
+def nearest(
+    words: Sequence[str], templates: Mapping[str, object], keys: Sequence[str], weight: Weight
+) -> tuple[str, float] | None:
+    """The template most like ``words``, and the confidence (0 to 1) that it was meant."""
+    if not words or len(words) > MAX_WORDS:
+        return None
+    text = " ".join(words)
+    found = process.extract(text, keys, scorer=ratio, limit=CANDIDATES, score_cutoff=NEAR)
+    best: tuple[str, float] | None = None
+    for key, _, _ in found:
+        confidence = likeness(words, key.split(), weight)
+        if best is None or confidence > best[1]:
+            best = key, confidence
+    return best
+
+
+def likeness(heard: Sequence[str], template: Sequence[str], weight: Weight) -> float:
+    """1 minus the cost of the cheapest alignment, as a share of what the template weighs."""
+    rows, columns = len(heard), len(template)
+    cost = [[0.0] * (columns + 1) for _ in range(rows + 1)]
+    for i in range(rows + 1):
+        for j in range(columns + 1):
+            if i == j == 0:
+                continue
+            ways = []
+            if i:
+                ways.append(cost[i - 1][j] + weight(heard[i - 1]))
+            if j:
+                ways.append(cost[i][j - 1] + weight(template[j - 1]))
+            if i and j:
+                ways.append(cost[i - 1][j - 1] + difference(heard[i - 1], template[j - 1]))
+            if i > 1 and j:
+                joined = merged(heard[i - 2] + heard[i - 1], template[j - 1])
+                ways.append(cost[i - 2][j - 1] + joined)
+            if i and j > 1:
+                joined = merged(heard[i - 1], template[j - 2] + template[j - 1])
+                ways.append(cost[i - 1][j - 2] + joined)
+            cost[i][j] = min(ways)
+    total = sum(weight(word) for word in template)
+    return 1.0 - cost[rows][columns] / max(total, 1.0)
+
+
+@lru_cache(maxsize=65_536)
+def difference(heard: str, meant: str) -> float:
+    """0 for the same word, more for one that could be it; `OTHER` for another word or slot."""
+    if heard == meant:
+        return 0.0
+    if "{" in heard or "{" in meant or heard.isdigit() or meant.isdigit() or len(meant) < 2:
+        return OTHER
+    alike = max(
+        float(Levenshtein.normalized_similarity(heard, meant)),
+        float(JaroWinkler.similarity(heard, meant)) - 0.12,
+    )
+    return OTHER if alike < LEAST_ALIKE else STRICTNESS * (1.0 - alike)
+
+
+def merged(one: str, other: str) -> float:
+    """The same where one of the two was put together from two words."""
+    apart = difference(one, other)
+    return apart + MERGE_COST if apart <= MOST_APART else OTHER
