@@ -153,7 +153,7 @@ def admin_process(runtime_dir: Path, folder: Path) -> Iterator[Running]:
     with ExitStack() as stack:
         stack.callback(process.wait, 10)
         stack.callback(process.terminate)
-        for name in ("capture", "conductor", "asr", "vad", "tts"):
+        for name in ("capture", "vad", "asr", "llm", "tts", "conductor"):
             it.buses[name] = Bus(runtime_dir=runtime_dir, process=name)
             stack.callback(it.buses[name].close)
         beats = stack.enter_context(closing(subscribe(runtime_dir, [heartbeat_topic("admin")])))

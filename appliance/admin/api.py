@@ -202,6 +202,8 @@ async def _stream(request: Request, panel: Panel) -> AsyncIterator[bytes]:
     checked_s = time.monotonic()
     try:
         yield _event("state", encode(panel.view.snapshot(time.monotonic_ns())))
+        if panel.last_sample:
+            yield _event("machine", panel.last_sample)
         async for slots in watcher.updates(_KEEP_ALIVE_S):
             if time.monotonic() - checked_s >= _KEEP_ALIVE_S:
                 checked_s = time.monotonic()

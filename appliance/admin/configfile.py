@@ -260,4 +260,6 @@ def _edited(text: str, values: Mapping[str, object]) -> str:
             table[key] = inline
         else:
             table[key] = value
-    return tomlkit.dumps(document)
+    result: str = tomlkit.dumps(document)
+    result.encode()  # lone surrogates are no text
+    return result

@@ -71,6 +71,8 @@ class Panel:
         self._is_open = False
         self._figures_ns = 0
         self._sampling: asyncio.Task[None] | None = None
+        self.last_sample = b""
+        """Of the machine, as JSON; empty before the first."""
 
     # --- the bus loop's side ----------------------------------------------------------------
 
@@ -108,8 +110,8 @@ class Panel:
 
     async def _sample(self) -> None:
         while self.watchers.watched:
-            sample = await self.sample_machine()
-            self.watchers.publish("machine", encode(sample))
+            self.last_sample = encode(await self.sample_machine())
+            self.watchers.publish("machine", self.last_sample)
             await asyncio.sleep(_MACHINE_EVERY_S)
 
     async def sample_machine(self) -> dict[str, Any]:

@@ -15,10 +15,12 @@ function shown(value, { digits, unit }) {
 }
 
 function localTimes(root) {
+  const language = document.documentElement.lang;
+  const locale = navigator.languages.find((name) => name.startsWith(language)) ?? language;
   for (const time of root.querySelectorAll("time[data-epoch]")) {
     const when = new Date(1000 * Number(time.dataset.epoch));
     time.dateTime = when.toISOString();
-    set(time, when.toLocaleString(document.documentElement.lang));
+    set(time, when.toLocaleString(locale));
   }
 }
 
@@ -200,6 +202,9 @@ if (live?.dataset.live === "logs") {
 } else if (live) {
   const source = new EventSource("/events");
   if (live.dataset.live === "overview") overview(source);
-  else source.addEventListener("turn", refreshTurns);
+  else source.addEventListener("state", (event) => {
+    // sent on every connection too, so that no turn is missed before it
+    if (JSON.parse(event.data).last_turn_id !== $("turns-part").dataset.last) refreshTurns();
+  });
   addEventListener("pagehide", () => source.close());
 }

@@ -1,0 +1,342 @@
+"""The panel in a real Chromium: pairing, a live turn, mute, settings, languages, accessibility.
+
+Screenshots for the README are written where ``APPLIANCE_SCREENSHOTS`` names a folder.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from panel_world import PASSWORD, SECRET, Running, admin_process, record, report
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from appliance.admin.pairing import read_code
+from appliance.messages import (
+    Accepted,
+    EndOfTurn,
+    MuteState,
+    Overlap,
+    PartialTranscript,
+    ServiceLevel,
+    SetMute,
+    SpeechStarted,
+)
+
+pytestmark = pytest.mark.browser
+
+FIRST_PAINT_MS = 300
+SEEN_WITHIN_MS = 200
+FULL_LOAD_BYTES = 250_000
+_BEAT_S = 0.1
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert chromium, "the browser tests need the system package chromium"
+    with sync_playwright() as playwright:
+        it = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield it
+        it.close()
+
+
+class Appliance(threading.Thread):
+    """Stands for the other processes: beats, reports, and does as it is told."""
+
+    def __init__(self, running: Running) -> None:
+        super().__init__()
+        self.running = running
+        self.taken: list[object] = []
+        self.to_publish: list[tuple[str, object]] = []
+        self.muted = False
+        self.stop = threading.Event()
+
+    def run(self) -> None:
+        buses = self.running.buses
+        for bus in buses.values():
+            bus.ready()
+        while not self.stop.is_set():
+            for name, bus in buses.items():
+                bus.receive(5)
+                for client, request in bus.requests():
+                    self.taken.append(request)
+                    if isinstance(request, SetMute):
+                        self.muted = request.muted
+                    bus.reply(client, Accepted(turn_id="t9"))
+                    self.to_publish.append((name, None))
+            while self.to_publish:
+                name, message = self.to_publish.pop(0)
+                if message is not None:
+                    buses[name].publish(message)
+                buses["capture"].publish(
+                    MuteState(session_id="local", hardware=False, software=self.muted)
+                )
+            if self.stop.wait(_BEAT_S):
+                return
+            buses["capture"].publish(report(-38.0))
+
+
+@pytest.fixture
+def appliance(tmp_path: Path) -> Iterator[Appliance]:
+    # a browser's own processes come and go: the fixture "place" would take them for left behind
+    with (
+        tempfile.TemporaryDirectory(prefix="va-b-", dir="/tmp") as folder,
+        admin_process(Path(folder), tmp_path) as running,
+    ):
+        it = Appliance(running)
+        it.start()
+        yield it
+        it.stop.set()
+        it.join()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(locale="en-GB", viewport={"width": 1100, "height": 900})
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda said: said.type == "error" and problems.append(said.text))
+    yield page
+    context.close()
+    refused = [line for line in problems if "status of 422" not in line]
+    assert not refused, refused
+
+
+def pair(page: Page, running: Running) -> None:
+    page.goto(f"http://localhost:{running.port}/")
+    expect(page).to_have_url(re.compile("/pair$"))
+    page.get_by_label("Code (8 digits)").fill(read_code(running.runtime_dir))
+    page.get_by_label("Name").fill("Ada")
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.get_by_role("button", name="Pair").click()
+    expect(page).to_have_url(re.compile(r"\d/$"))
+
+
+def turn(turn_id: str, slower: float = 1.0) -> object:
+    parts = {
+        "end_of_turn_delay": 220.0,
+        "transcription_delay": 35.0 * slower,
+        "llm_queue": 4.0,
+        "llm_ttft": 260.0 * slower,
+        "text_aggregation": 90.0 * slower,
+        "tts_queue": 3.0,
+        "tts_ttfb": 85.0,
+        "playback_latency": 22.0,
+    }
+    end_ns = time.monotonic_ns() - 2_000_000_000
+    return record(
+        turn_id,
+        transcript="What is the capital of Italy?",
+        reply="The capital of Italy is Rome.",
+        contributions_ms=parts,
+        voice_to_voice_ms=sum(parts.values()),
+        speech_end_ns=end_ns,
+        audible_ns=end_ns + int(sum(parts.values()) * 1e6),
+        overlaps=(Overlap(end_ns, end_ns + 10**9, "backchannel", "an encouraging word"),)
+        if turn_id == "t1"
+        else (),
+    )
+
+
+def screenshot(page: Page, name: str) -> None:
+    if folder := os.environ.get("APPLIANCE_SCREENSHOTS"):
+        page.evaluate(
+            """() => { const file = document.querySelector("main > p code");
+            if (file) file.textContent = "config/appliance.toml"; }"""
+        )
+        shot = Image.open(io.BytesIO(page.screenshot()))
+        shot.quantize(128).save(Path(folder) / f"{name}.png", optimize=True)
+
+
+def assert_accessible(page: Page) -> None:
+    violations = Axe().run(page).response["violations"]
+    assert not violations, [(v["id"], [n["html"] for n in v["nodes"]][:3]) for v in violations]
+
+
+def test_a_new_owner_pairs_sees_a_live_turn_and_mutes(appliance: Appliance, page: Page) -> None:
+    pair(page, appliance.running)
+    expect(page.locator("meter")).to_have_count(2)
+    words = PartialTranscript(
+        session_id="local", utterance_id="v", stable=SECRET, tail="tr", heard_ms=1.0, finished_ns=0
+    )
+    appliance.to_publish.append(("asr", words))
+    expect(page.locator("#caption")).to_contain_text(SECRET)
+
+    page.get_by_role("link", name="Turns", exact=True).click()
+    page.evaluate(
+        """() => { window.seen = 0;
+        new MutationObserver(() => {
+          if (!window.seen && document.querySelector('a[href="/turns/t1"]'))
+            window.seen = performance.timeOrigin + performance.now();
+        }).observe(document.getElementById("main"), { childList: true, subtree: true }); }"""
+    )
+    published_ms = time.time() * 1000
+    now = time.monotonic_ns()
+    for message in (
+        SpeechStarted(session_id="local", utterance_id="v", spans=(), speech_start_ns=now),
+        EndOfTurn(
+            session_id="local",
+            utterance_id="v",
+            speech_end_ns=now,
+            probability=0.93,
+            decided_ns=now,
+        ),
+    ):
+        appliance.to_publish.append(("vad", message))
+    appliance.to_publish.append(("conductor", turn("t1")))
+    page.wait_for_function("() => window.seen > 0")
+    took_ms = page.evaluate("window.seen") - published_ms - 1000 * 2 * _BEAT_S
+    assert took_ms <= SEEN_WITHIN_MS, took_ms
+
+    page.locator('a[href="/turns/t1"]').click()
+    expect(page.get_by_text("What is the capital of Italy?")).to_be_visible()
+    expect(page.get_by_text("an encouraging word")).to_be_visible()
+    parts = page.locator("section[aria-labelledby=parts] tbody td").all_inner_texts()
+    assert sum(map(float, parts[:-1])) == pytest.approx(float(parts[-1]))
+
+    page.goto(f"http://localhost:{appliance.running.port}/")
+    button = page.locator("#mute")
+    expect(button).to_have_attribute("aria-pressed", "false")
+    button.click()
+    expect(button).to_have_attribute("aria-pressed", "true")
+    assert appliance.taken == [SetMute(muted=True)]
+    button.click()
+    expect(button).to_have_text("Mute")
+
+
+def test_the_first_paint_is_soon_and_the_load_small(appliance: Appliance, page: Page) -> None:
+    pair(page, appliance.running)
+    paints, sizes = [], []
+    for _ in range(3):
+        page.goto(f"http://localhost:{appliance.running.port}/")
+        page.wait_for_function("() => performance.getEntriesByType('paint').length > 0")
+        paints.append(
+            page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+        )
+        sizes.append(
+            page.evaluate(
+                "performance.getEntriesByType('resource').concat("
+                "performance.getEntriesByType('navigation'))"
+                ".reduce((sum, entry) => sum + entry.encodedBodySize, 0)"
+            )
+        )
+    assert min(paints) <= FIRST_PAINT_MS, paints
+    assert max(sizes) <= FULL_LOAD_BYTES
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_page_is_accessible_and_fits_a_phone(
+    appliance: Appliance, page: Page, scheme: str, language: str
+) -> None:
+    pair(page, appliance.running)
+    level = ServiceLevel(
+        session_id="local",
+        level=1,
+        asr_model="whisper-tiny.en",
+        llm_model="qwen2.5-coder-0.5b",
+        history_turns=3,
+        first_clause_words=0,
+        reason="llm took 1200 ms (limit 1000): qwen2.5-coder-0.5b now",
+        since_ns=0,
+    )
+    appliance.to_publish.append(("conductor", turn("t0")))
+    appliance.to_publish += [("conductor", turn(f"s{n}", 1 + n % 3)) for n in range(8)]
+    appliance.to_publish += [("conductor", turn("t1")), ("conductor", level)]
+    origin = f"http://localhost:{appliance.running.port}"
+    page.goto(f"{origin}/turns")
+    expect(page.locator('a[href="/turns/t1"]')).to_be_visible()
+    page.emulate_media(color_scheme=scheme)
+    page.goto(f"{origin}/language?to={language}&back=/")
+    expect(page.locator("html")).to_have_attribute("lang", language)
+    expect(page.locator("meter")).to_have_count(2)
+    for path in ("/", "/turns", "/turns/t1", "/settings", "/logs", "/access"):
+        page.set_viewport_size({"width": 1100, "height": 900})
+        page.goto(origin + path)
+        assert_accessible(page)
+        name = path.strip("/").replace("/t1", "-why") or "overview"
+        if path == "/":
+            expect(page.locator("[data-machine=load]")).not_to_have_text("–")
+            expect(page.locator("meter")).to_have_count(2)
+        if language == "en" and scheme == ("dark" if path == "/turns" else "light"):
+            screenshot(page, f"panel-{name}")
+        page.set_viewport_size({"width": 360, "height": 740})
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= 360, (path, wide)
+        if path == "/" and scheme == "dark":
+            screenshot(page, f"panel-phone-{language}")
+
+
+def test_pairing_and_signing_in_are_accessible_and_work_by_keyboard(
+    appliance: Appliance, page: Page
+) -> None:
+    page.goto(f"http://localhost:{appliance.running.port}/pair")
+    assert_accessible(page)
+    pair(page, appliance.running)
+    page.keyboard.press("Tab")
+    expect(page.locator(".skip")).to_be_focused()
+    page.get_by_role("button", name="Sign out").press("Enter")
+    expect(page).to_have_url(re.compile("/login$"))
+    assert_accessible(page)
+    expect(page.get_by_label("Name")).to_be_focused()
+    page.keyboard.type("Ada")
+    page.keyboard.press("Tab")
+    page.keyboard.type("wrong password")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_have_text("Name and password do not match.")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_label("Name").fill("Ada")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(r"\d/$"))
+
+
+def test_a_setting_is_changed_refused_and_restored(appliance: Appliance, page: Page) -> None:
+    pair(page, appliance.running)
+    page.get_by_role("link", name="Settings").click()
+    field = page.locator('[name="llm.max_tokens"]')
+    field.fill("90")
+    form = page.locator('form[action="/settings/llm"]')
+    form.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("status")).to_contain_text("Saved.")
+    assert "max_tokens = 90  # short" in appliance.running.config.read_text()
+    page.locator('[name="vad.pause_ms"]').fill("1900")
+    page.locator('form[action="/settings/vad"]').get_by_role("button", name="Save").click()
+    expect(page.get_by_role("alert")).to_contain_text("pause_ms must not be above fallback_ms")
+    expect(page.locator('[name="vad.pause_ms"]')).to_have_value("1900")
+    page.get_by_role("button", name="Restore").click()
+    expect(page.locator('[name="llm.max_tokens"]')).to_have_value("50")
+
+
+def test_logs_are_shown_and_the_doctor_is_asked(appliance: Appliance, page: Page) -> None:
+    pair(page, appliance.running)
+    page.get_by_role("link", name="Logs and diagnosis").click()
+    expect(page.locator("#log")).to_contain_text("the panel has no owner yet")
+    page.get_by_role("button", name="Examine", exact=True).click()
+    expect(page.locator("#findings li").first).to_be_visible(timeout=60_000)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Support bundle").click()
+    assert download.value.suggested_filename == "support-bundle.zip"
+
+
+def test_without_scripts_it_still_works(appliance: Appliance, browser: Browser) -> None:
+    context = browser.new_context(java_script_enabled=False, locale="en-GB")
+    page = context.new_page()
+    pair(page, appliance.running)
+    page.locator("#mute").click()
+    expect(page.get_by_role("button", name="Mute")).to_be_visible()
+    assert SetMute(muted=True) in appliance.taken
+    context.close()
