@@ -35,10 +35,11 @@ from appliance.bench.rendering import render
 from appliance.config import Config
 from appliance.llm.engine import LlmEngine, create_llm_engine
 from appliance.llm.prompt import opening
-from appliance.llm.sentences import SentenceSplitter, speakable
 from appliance.loopback.acoustics import Acoustics, speech_bounds
 from appliance.messages import ChatMessage
 from appliance.models.store import ensure_model
+from appliance.speech_text.sentences import SentenceSplitter
+from appliance.speech_text.stream import speakable
 from appliance.tts.main import load_engine
 from appliance.vad.engine import FRAME_SAMPLES, SileroDetector
 

@@ -13,7 +13,6 @@ from appliance.ipc.bus import Bus
 from appliance.ipc.worker import Cancelled, Emit, Worker
 from appliance.llm.engine import LlmEngine, create_llm_engine
 from appliance.llm.prompt import opening
-from appliance.llm.sentences import SentenceSplitter, speakable
 from appliance.messages import (
     Cancel,
     ChatMessage,
@@ -23,6 +22,8 @@ from appliance.messages import (
     ServiceLevel,
 )
 from appliance.models.store import ensure_model
+from appliance.speech_text.sentences import SentenceSplitter
+from appliance.speech_text.stream import speakable
 
 logger = logging.getLogger(__name__)
 

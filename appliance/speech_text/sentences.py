@@ -204,34 +204,3 @@ def _full_stop_ends(before: str, following: str, *, final: bool) -> bool | None:
 def _count_words(text: str) -> float:
     """Words in `text`, a CJK character as half of one."""
     return len(_CJK.sub(" ", text).split()) + len(_CJK.findall(text)) / 2
-
-
-_LINK = re.compile(r"!?\[([^\]]*)\]\([^)\s]*\)")
-_URL_SCHEME = re.compile(r"\b(?:https?|ftp)://(?:www\.)?", re.IGNORECASE)
-_FENCE = re.compile(r"^\s*(?:```|~~~)\w*\s*$|```\w*", re.MULTILINE)
-_LINE_START = re.compile(r"^\s*(?:#{1,6}\s+|>\s?|[-*+•‣·]\s+|[-*_]{3,}\s*$)+", re.MULTILINE)
-_EMPHASIS = re.compile(r"(?<!\w)[*_]{1,3}(?=\S)|(?<=\S)[*_]{1,3}(?!\w)|\*{2,3}|~~|`")
-_TABLE_EDGE = re.compile(r"^\s*\|\s*|\s*\|\s*$", re.MULTILINE)
-_TABLE_BAR = re.compile(r"\s*\|\s*")
-_SPACE = re.compile(r"\s+")
-_PICTURES = re.compile(
-    "[\U0001f000-\U0001faff\u2190-\u21ff\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff"
-    "\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff\U000e0000-\U000e01ef"
-    "\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
-)
-"""Emoji, arrows and dingbats, joiners and variation selectors, control characters."""
-
-
-def speakable(chunk: str) -> str:
-    """What a voice should say of a chunk: without markdown, bullets, code ticks, links' addresses
-    and emoji. Deterministic; empty when no letter or digit is left.
-    """
-    text = _FENCE.sub(" ", chunk)
-    text = _LINK.sub(r"\1", text)
-    text = _URL_SCHEME.sub("", text)
-    text = _LINE_START.sub("", text)
-    text = _EMPHASIS.sub("", text)
-    text = _PICTURES.sub(" ", text)
-    text = _TABLE_BAR.sub(", ", _TABLE_EDGE.sub("", text))
-    text = _SPACE.sub(" ", text).strip().lstrip(", ")
-    return text if any(char.isalnum() for char in text) else ""
