@@ -25,7 +25,7 @@ LATE_MS = 2000
 
 _SEARCH_DAYS = 16
 """Covers each weekday once more after the one that rang already."""
-_ALIKE = 80.0
+_ALIKE = 70.0
 """Similarity in per cent from which a name counts as misheard, not as another one."""
 
 
