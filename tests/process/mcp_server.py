@@ -19,7 +19,20 @@ TOOLS = [
     },
     {"name": "wipe", "description": "Deletes everything", "inputSchema": {"type": "object"}},
     {"name": "lock", "inputSchema": {"type": "object", "properties": {}}},
-    {"name": "odd", "inputSchema": {"type": "object", "properties": {"x": {"enum": ["y" * 9000]}}}},
+    {
+        "name": "odd",
+        "inputSchema": {
+            "type": "object",
+            "properties": {
+                "x": {"enum": ["y" * 9000]},
+                "unit": {"type": "string", "enum": ["metric", "imperial"]},
+                "tags": {"type": "array", "items": {"$ref": "http://example.invalid/x"}},
+                "far": {"$ref": "#/nowhere", "const": "@string 999999999"},
+                'a" | "b': {"type": "string"},
+            },
+            "required": [5, "nothing"],
+        },
+    },
     "not a tool",
 ]
 

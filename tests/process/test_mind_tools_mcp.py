@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from appliance.mind.tools import McpClient, McpServer, Registry, ToolError
+from appliance.mind.tools import McpClient, McpServer, Registry, ToolError, grammar
 
 SCRIPT = Path(__file__).with_name("mcp_server.py")
 Connect = Callable[..., McpClient]
@@ -66,7 +66,13 @@ def test_only_allowed_tools_exist(connect: Connect) -> None:
     assert tools["home_weather"].description.startswith("Weather of a")
     assert len(tools["home_weather"].description) <= 200
     assert "\x1b" not in tools["home_weather"].description
-    assert tools["home_odd"].schema == {"type": "object", "properties": {}}
+    assert tools["home_odd"].schema["properties"] == {
+        "x": {"type": "string"},
+        "unit": {"enum": ["metric", "imperial"]},
+        "tags": {"type": "array", "items": {"type": "string"}},
+        "far": {"type": "string"},
+    }
+    assert "home_weather" in grammar(tools.values())
     with pytest.raises(ToolError, match="not allowed"):
         client.call("wipe", {})
 
@@ -91,6 +97,8 @@ def test_through_the_registry(connect: Connect) -> None:
         assert call("home_weather", wrong)[0] == "invalid"
     assert call("home_lock", "{}") == ("unconfirmed", "Shall home do this: lock?")
     assert call("home_lock", "{}", confirmed=True)[0] == "done"
+    assert call("home_odd", '{"unit": "metric", "tags": ["a"]}')[0] == "done"
+    assert call("home_odd", '{"unit": "other"}')[0] == "invalid"
     assert registry.call("home_weather", '{"place": "Rome"}', ["timers"]).status == "forbidden"
 
 

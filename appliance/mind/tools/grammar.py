@@ -14,7 +14,13 @@ import msgspec
 
 from appliance.mind.tools.registry import Tool
 
-_UNROLLED = ("minLength", "maxLength", "minItems", "maxItems", "default", "description", "title")
+_LEFT_OUT = ("minItems", "maxItems", "default", "description", "title")
+_MAX_STRING = 120
+"""Characters of a text that a model may write into an argument."""
+_MAX_LISTED = 100
+"""Numbers of a range that is written out."""
+_PLACE = re.compile(r'"\\"@(?P<kind>digits|string) (?P<bound>\d+)\\""')
+_CHARACTER = r'character ::= [^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt] | "u" [0-9a-fA-F]{4})'
 _PLAIN_TEXT = r"[^{\[<`\x00-\x09\x0B-\x1F] [^{}<`\x00-\x09\x0B-\x1F]*"
 """Text for speaking: does not begin like a call, and holds none."""
 
@@ -58,12 +64,16 @@ def grammar(tools: Iterable[Tool[Any]]) -> str:
     from llama_cpp.llama_grammar import json_schema_to_gbnf
 
     rules = json_schema_to_gbnf(json.dumps(schema))
-    call = re.sub(r"^root ::=", "call ::=", rules, count=1, flags=re.MULTILINE)
-    return f"root ::= call | text\ntext ::= {_PLAIN_TEXT}\n{call}\n"
+    rules = re.sub(r"^root ::=", "call ::=", rules, count=1, flags=re.MULTILINE)
+    rules = _PLACE.sub(_bounded_rule, rules)
+    return f"root ::= call | text\ntext ::= {_PLAIN_TEXT}\n{_CHARACTER}\n{rules}\n"
 
 
 def parse(answer: str) -> ToolCall | None:
-    """The call in a finished answer; None when it is text."""
+    """The call in a finished answer; None when it is text, or a call that was cut off.
+
+    Text never begins with "{" under the grammar, so what does is not to be spoken in any case.
+    """
     try:
         return _call_decoder.decode(answer.strip().encode())
     except (msgspec.DecodeError, UnicodeError):
@@ -71,12 +81,27 @@ def parse(answer: str) -> ToolCall | None:
 
 
 def _shape(schema: object) -> object:
-    """The schema without bounds on length: the converter would unroll them into huge rules.
+    """The schema as the converter should see it, bounds as values or as places to fill in.
 
-    The answer's bound in tokens holds here, and `Registry.call` checks the rest.
+    It knows no ranges of numbers, and would unroll the length of a text into a huge rule.
     """
     if isinstance(schema, Mapping):
-        return {key: _shape(value) for key, value in schema.items() if key not in _UNROLLED}
+        low, high = schema.get("minimum"), schema.get("maximum")
+        if schema.get("type") == "string" and "enum" not in schema:
+            length = min(schema.get("maxLength", _MAX_STRING), _MAX_STRING)
+            return {"const": f"@string {length}"}
+        if schema.get("type") == "integer" and isinstance(low, int) and isinstance(high, int):
+            if high - low <= _MAX_LISTED:
+                return {"enum": list(range(low, high + 1))}
+            return {"const": f"@digits {len(str(high)) - 1}"}
+        return {key: _shape(value) for key, value in schema.items() if key not in _LEFT_OUT}
     if isinstance(schema, (list, tuple)):
         return [_shape(value) for value in schema]
     return schema
+
+
+def _bounded_rule(place: re.Match[str]) -> str:
+    bound = min(int(place["bound"]), _MAX_STRING)
+    if place["kind"] == "digits":
+        return f'("0" | [1-9] [0-9]{{0,{bound}}})'
+    return f'"\\"" character{{0,{bound}}} "\\""'

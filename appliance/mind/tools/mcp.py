@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from appliance.mind.tools.registry import MAX_ARGUMENTS_LENGTH, Language, Tool, ToolError
+from appliance.mind.tools.registry import Language, Tool, ToolError
 from appliance.mind.tools.text import clean, phrase
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ _MAX_LINE_BYTES = 1_000_000
 _MAX_CALL_BYTES = 4_000_000
 _MAX_TOOLS_PAGES = 10
 _MAX_DESCRIPTION = 200
+_MAX_PROPERTIES = 16
+_MAX_CHOICES = 30
 _READ_BYTES = 65_536
 _START_TIMEOUT_MS = 10_000
 _METHOD_NOT_FOUND = -32601
@@ -322,14 +324,35 @@ def _deadline(timeout_ms: int) -> int:
 
 
 def _usable_schema(schema: object) -> dict[str, Any]:
-    """A server's schema if it is of bounded size and of an object, else one that takes anything."""
-    if (
-        isinstance(schema, dict)
-        and schema.get("type") == "object"
-        and len(msgspec.json.encode(schema)) <= MAX_ARGUMENTS_LENGTH
-    ):
-        return schema
-    return {"type": "object", "properties": {}}
+    """What of a server's schema is of use here: names, simple types, choices, requirements.
+
+    The server checks the rest; nothing of it reaches a prompt or a grammar.
+    """
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    required = schema.get("required") if isinstance(schema, dict) else None
+    usable = {
+        name: _usable_type(kind)
+        for name, kind in (properties if isinstance(properties, dict) else {}).items()
+        if re.fullmatch(r"[\w.-]{1,40}", name)
+    }
+    return {
+        "type": "object",
+        "properties": dict(list(usable.items())[:_MAX_PROPERTIES]),
+        "required": [n for n in (required if isinstance(required, list) else ()) if n in usable],
+        "additionalProperties": False,
+    }
+
+
+def _usable_type(described: object) -> dict[str, Any]:
+    kind = described.get("type") if isinstance(described, dict) else None
+    choices = described.get("enum") if isinstance(described, dict) else None
+    if isinstance(choices, list) and 0 < len(choices) <= _MAX_CHOICES:
+        texts = [choice for choice in choices if isinstance(choice, str)]
+        if len(texts) == len(choices) and all(re.fullmatch(r"[\w .-]{1,40}", t) for t in texts):
+            return {"enum": texts}
+    if kind == "array":
+        return {"type": "array", "items": {"type": "string"}}
+    return {"type": kind if isinstance(kind, str) and kind in _TYPES else "string"}
 
 
 def _checked(data: bytes, schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -339,16 +362,17 @@ def _checked(data: bytes, schema: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: they do not; the server checks the rest.
     """
     arguments = msgspec.json.decode(data, type=dict[str, Any])
-    known = schema.get("properties")
-    required = schema.get("required")
-    if not isinstance(known, dict) or set(arguments) - set(known):
-        raise ValueError("unknown argument")
-    if isinstance(required, list) and set(map(str, required)) - set(arguments):
-        raise ValueError("missing argument")
+    known, required = schema["properties"], schema["required"]
+    if set(arguments) - set(known) or set(required) - set(arguments):
+        raise ValueError("unknown or missing argument")
     for name, value in arguments.items():
-        kind = known[name].get("type") if isinstance(known[name], dict) else None
-        expected = _TYPES.get(kind) if isinstance(kind, str) else None
-        wrong_bool = isinstance(value, bool) and kind != "boolean"
-        if expected and (wrong_bool or not isinstance(value, expected)):
-            raise ValueError("argument of another type")
+        if "enum" in known[name]:
+            fits = value in known[name]["enum"]
+        else:
+            kind = known[name]["type"]
+            fits = isinstance(value, _TYPES[kind]) and (
+                kind == "boolean" or not isinstance(value, bool)
+            )
+        if not fits:
+            raise ValueError("argument of another kind")
     return arguments
