@@ -33,6 +33,8 @@ _ROWS_PER_TERM = 300
 _RELATIVE = 0.75
 """What meeting a relative counts, against the word itself."""
 _SAME_PERSON = 1.25
+_PREFIX_LENGTH = 4
+"""Letters from which a word is also looked for as the beginning of another."""
 _MEANT_COVERAGE = 0.25
 """Share of a question's words that a fact must meet when the question is about the asker ..."""
 _ANY_COVERAGE = 0.5
@@ -149,7 +151,10 @@ class Index:
         scores: dict[int, float] = {}
         with self._lock:
             for word, relatives in asked.items():
-                for alternatives, weight in (({word}, 1.0), (relatives - {word}, _RELATIVE)):
+                others = [_quoted(other) for other in relatives - {word}]
+                if len(word) >= _PREFIX_LENGTH and not _CHINESE.search(word):
+                    others.append(_quoted(word) + "*")  # hair: hairdresser
+                for alternatives, weight in (([_quoted(word)], 1.0), (others, _RELATIVE)):
                     for row, score, fact in self._matches(alternatives, mine):
                         if word not in met.setdefault(row, {}):
                             met[row][word] = weight
@@ -161,8 +166,8 @@ class Index:
     def _matches(
         self, alternatives: Iterable[str], owners: Sequence[str]
     ) -> list[tuple[int, float, str]]:
-        """Row, bm25 weight and text of what has any of these words."""
-        query = " OR ".join(f'"{_apart(word).strip()}"' for word in sorted(alternatives))
+        """Row, bm25 weight and text of what meets any of these FTS5 terms."""
+        query = " OR ".join(sorted(alternatives))
         if not query:
             return []
         return self._connection.execute(
@@ -184,6 +189,10 @@ def relevant(question: str, hits: list[Hit]) -> list[Hit]:
 def _apart(text: str) -> str:
     """Chinese characters set apart, so that each is a token."""
     return _CHINESE.sub(lambda m: f" {m[0]} ", text)
+
+
+def _quoted(word: str) -> str:
+    return f'"{_apart(word).strip()}"'
 
 
 def _persons(text: str) -> frozenset[str]:
