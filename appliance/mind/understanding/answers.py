@@ -11,9 +11,20 @@ from appliance.mind.understanding.places import zone
 from appliance.mind.understanding.slots import WEEKDAYS, Slots
 from appliance.mind.understanding.units import convert
 
-_MONTHS = (
-    "January February March April May June July August September October November December".split()
-)
+_MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
 _CHINESE_WEEKDAYS = "一二三四五六日"
 
 

@@ -63,7 +63,7 @@ _DAY = re.compile(
     r"|(?P<next>下个?)?(?:这个?|本)?(?:星期|礼拜|周)(?P<weekday>[1-6日天7])"
 )
 _ANYWHERE = re.compile("")
-_PERCENT = re.compile(r"百分之(\d+(?:\.\d+)?)|(\d+(?:\.\d+)?)%")
+_PERCENT = re.compile(r"百分之(\d+(?:\.\d+)?)|(\d+(?:\.\d+)?) ?%")
 _NUMBER = re.compile(r"(?<![\d.:{])\d+(?![\d.:])")
 _ORDINAL = re.compile(r"第(\d+)[条个项则]?|最后1?[条个项则]|最新的?1?[条个项则]?")
 

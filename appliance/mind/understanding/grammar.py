@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 from hassil.expression import (
@@ -34,7 +35,18 @@ from appliance.mind.understanding.lexicon import Lexicon
 from appliance.mind.understanding.places import cities
 
 SLOTS = frozenset(
-    "moment duration day place percent number ordinal expression quantity unit".split()
+    [
+        "moment",
+        "duration",
+        "day",
+        "place",
+        "percent",
+        "number",
+        "ordinal",
+        "expression",
+        "quantity",
+        "unit",
+    ]
 )
 """What the slot readers put into a sentence; other names in braces are free text."""
 NAME = "name"
@@ -44,6 +56,14 @@ FACT = "fact"
 TEXT = "text"
 MAX_SENTENCES = 40_000
 LEXICON_FILE = "_lexicon.yaml"
+
+
+class Literal(Protocol):
+    """Brings a literal part of a template into the form of a normalised sentence."""
+
+    def __call__(self, part: str, *, masked: bool) -> str:
+        """``masked``: the sentence has its numbers in digits and its slots masked."""
+        ...
 
 
 class IntentsError(ApplianceError):
@@ -85,16 +105,14 @@ def load_lexicon(folder: Path) -> Lexicon:
         ) from error
 
 
-def load(
-    folder: Path, lexicon: Lexicon, key: Callable[[str], str], literal: Callable[[str], str]
-) -> Grammar:
+def load(folder: Path, lexicon: Lexicon, key: Callable[[str], str], literal: Literal) -> Grammar:
     """Reads every ``*.yaml`` in ``folder``.
 
     Args:
         folder: of one language, e.g. ``config/intents/en``.
         lexicon: that language's words.
         key: a finished sentence to what it is compared as.
-        literal: a part of a template with free text to how it stands in a normalised sentence.
+        literal: for templates with free text.
 
     Raises:
         IntentsError: nothing to read, or a file that is not right.
@@ -121,7 +139,8 @@ def load(
                 free = _free_text(template, rules)
                 meaning = Meaning(intent, slots)
                 if free:
-                    pattern = _pattern(template.expression, rules, literal)
+                    masked = any(name in SLOTS for name in template.list_names(rules))
+                    pattern = _pattern(template.expression, rules, partial(literal, masked=masked))
                     pattern = pattern.replace(f"<{FACT}>", f"<{TEXT}>{_personal(lexicon)}")
                     patterns.append((re.compile(_tidy(pattern)), meaning))
                     continue
@@ -202,7 +221,7 @@ def _pattern(
         case TextChunk(original_text=text):
             lead, trail = text[:1].isspace(), text[-1:].isspace()
             body = re.escape(normal(text)) if text.strip() else ""
-            body = re.sub(r"^(?=[a-z0-9])|(?<=[a-z0-9])$", r"\\b", body)
+            body = re.sub(r"^(?=[a-z])|(?<=[a-z])$", r"\\b", body)
             return (" " if lead else "") + body + (" " if trail and body else "")
         case Permutation():
             raise ValueError("permutations are not supported beside free text")
@@ -213,7 +232,7 @@ def _pattern(
         case ListReference(list_name=name) if name in SLOTS:
             return re.escape(f"{{{name}}}")
         case ListReference(list_name=name):
-            return f"(?P<{name}>{_FREE[name == NAME]})"
+            return rf"(?P<{name}>{_NAME if name == NAME else _LONG})"
         case RuleReference(rule_name=name):
             if name not in rules:
                 raise ValueError(f"no expansion rule <{name}>")
@@ -221,7 +240,9 @@ def _pattern(
     raise ValueError(f"unknown part {expression!r}")
 
 
-_FREE = {True: r"[^\s{}]+(?: [^\s{}]+){0,2}?", False: r"\S.*?"}
+_NAME = r"(?:[a-z0-9']+(?: [a-z0-9']+){0,2}?|[^\s{}a-z0-9]{1,4}?)"
+"""Up to three words, or four Chinese characters."""
+_LONG = r"\S.*?"
 
 
 def _personal(lexicon: Lexicon) -> str:

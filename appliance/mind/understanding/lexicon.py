@@ -81,4 +81,5 @@ def _pairs(raw: Sequence[Sequence[str]]) -> tuple[tuple[str, str], ...]:
 
 def _phrases(raw: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     """Longest first, so that "could you please" goes before "could you"."""
-    return tuple(sorted((tuple(str(p).split()) for p in raw), key=len, reverse=True))
+    phrases = (tuple(str(p).split() if str(p).isascii() else str(p)) for p in raw)
+    return tuple(sorted(phrases, key=len, reverse=True))

@@ -87,7 +87,10 @@ def difference(heard: str, meant: str) -> float:
     return OTHER if alike < LEAST_ALIKE else STRICTNESS * (1.0 - alike)
 
 
+@lru_cache(maxsize=65_536)
 def merged(one: str, other: str) -> float:
     """The same where one of the two was put together from two words."""
-    apart = difference(one, other)
+    if "{" in one or "{" in other:
+        return OTHER
+    apart = STRICTNESS * (1.0 - float(Levenshtein.normalized_similarity(one, other)))
     return apart + MERGE_COST if apart <= MOST_APART else OTHER

@@ -28,13 +28,20 @@ Reader = Callable[[str, int], "tuple[int, Slots] | None"]
 
 
 def mask(text: str, name: str, pattern: re.Pattern[str], read: Reader) -> Variant | None:
-    """``text`` with its first ``name`` masked, where ``pattern`` begins and ``read`` agrees."""
+    """``text`` with its first ``name`` masked, where ``pattern`` begins and ``read`` agrees.
+
+    One that says something goes before one that does not: of "is it Friday today" it is Friday.
+    """
+    empty: Variant | None = None
     for match in pattern.finditer(text):
         found = read(text, match.start())
         if found:
             end, slots = found
-            return Variant(f"{text[: match.start()]}{{{name}}}{text[end:]}", slots)
-    return None
+            variant = Variant(f"{text[: match.start()]}{{{name}}}{text[end:]}", slots)
+            if slots:
+                return variant
+            empty = empty or variant
+    return empty
 
 
 def chain(text: str, *maskers: Callable[[str], Variant | None]) -> Variant:

@@ -101,4 +101,5 @@ def _texts(tokens: Sequence[Token]) -> tuple[str, ...]:
 def key_words(text: str, lexicon: Lexicon) -> list[str]:
     """The words that count when ``text`` (normalised, perhaps with slots) is compared."""
     words = [match[0] for match in _TOKEN.finditer(text)]
-    return [word for word in words if word not in lexicon.light_dropped] or words
+    kept = [word for word in words if word not in lexicon.light_dropped] or words
+    return [lexicon.similar.get(word, word) for word in kept]

@@ -95,7 +95,11 @@ class Topic:
                 continue
             slots = dict(variant.slots)
             number = slots.get("number")
-            if last.intent == "timer_set" and isinstance(number, int) and not slots.get("duration_s"):
+            if (
+                last.intent == "timer_set"
+                and isinstance(number, int)
+                and not slots.get("duration_s")
+            ):
                 before = last.slots.get("duration_s", 60)
                 unit = 3600 if isinstance(before, int) and before % 3600 == 0 else 60
                 unit = unit if isinstance(before, int) and before % 60 == 0 else 1

@@ -57,9 +57,7 @@ class Understanding:
         self._grammar = grammar.load(folder, lexicon, self._template_key, self._literal)
         self._keys = tuple(self._grammar.sentences)
         self._vocabulary = self._known_words()
-        self._targets = sorted(
-            word for word in self._vocabulary if len(word) > 3
-        )
+        self._targets = sorted(word for word in self._vocabulary if len(word) > 3)
         self._put_right = functools.lru_cache(maxsize=1024)(self._nearest_word)
 
     @property
@@ -189,8 +187,10 @@ class Understanding:
         heard = tokens.tokenise(sentence, self._lexicon)
         return self._key(self._normal(heard))
 
-    def _literal(self, part: str) -> str:
+    def _literal(self, part: str, *, masked: bool) -> str:
         words = [token.text for token in tokens.tokenise(part, self._lexicon)]
+        if masked:
+            return self._words(words)
         return ("" if self.language == "zh" else " ").join(words)
 
     def _weight(self, word: str) -> float:
