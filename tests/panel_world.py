@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ from appliance.messages import (
     heartbeat_topic,
 )
 
+OTHERS = ("capture", "vad", "asr", "llm", "tts", "conductor")
 PASSWORD = "four plain words here"
 SECRET = "the treasure is under the oak"
 
@@ -133,7 +134,9 @@ class Running:
 
 
 @contextmanager
-def admin_process(runtime_dir: Path, folder: Path) -> Iterator[Running]:
+def admin_process(
+    runtime_dir: Path, folder: Path, others: Sequence[str] = OTHERS
+) -> Iterator[Running]:
     """An admin process that has no owner yet."""
     port = free_port()
     config = folder / "appliance.toml"
@@ -153,7 +156,7 @@ def admin_process(runtime_dir: Path, folder: Path) -> Iterator[Running]:
     with ExitStack() as stack:
         stack.callback(process.wait, 10)
         stack.callback(process.terminate)
-        for name in ("capture", "vad", "asr", "llm", "tts", "conductor"):
+        for name in others:
             it.buses[name] = Bus(runtime_dir=runtime_dir, process=name)
             stack.callback(it.buses[name].close)
         beats = stack.enter_context(closing(subscribe(runtime_dir, [heartbeat_topic("admin")])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -19,6 +20,7 @@ from appliance.messages import SayText
 router = APIRouter(include_in_schema=False)
 
 NAME_MOST = 40
+_TARPIT_S = 1.0
 _LANGUAGE_KEPT_S = 365 * 86_400
 
 
@@ -43,7 +45,14 @@ def _local(target: str) -> str:
     return target if plain else "/"
 
 
-def _wait(request: Request, template: str, seconds: float, **values: Any) -> HTMLResponse:  # noqa: ANN401
+async def _wait(
+    request: Request,
+    template: str,
+    seconds: float,
+    **values: Any,  # noqa: ANN401 whatever the template shows
+) -> HTMLResponse:
+    """Come again later; said slowly, so that who asks all the same costs next to nothing."""
+    await asyncio.sleep(_TARPIT_S)
     answer = page(request, template, 429, error="error.wait", **values)
     answer.headers["Retry-After"] = str(int(seconds) + 1)
     return answer
@@ -82,7 +91,7 @@ async def pair(request: Request) -> Response:
         return RedirectResponse("/", 303)
     fields = await form(request)
     if wait_s := panel.attempts.attempt(address_of(request), time.monotonic()):
-        return _wait(request, "pair.html", wait_s, shortest=SHORTEST)
+        return await _wait(request, "pair.html", wait_s, shortest=SHORTEST)
     name, password = fields.get("name", "").strip(), fields.get("password", "")
     error = ""
     if not valid_name(name):
@@ -96,7 +105,7 @@ async def pair(request: Request) -> Response:
     try:
         hashed = await panel.passwords.hash(password)
     except BusyError:
-        return _wait(request, "pair.html", 1, shortest=SHORTEST)
+        return await _wait(request, "pair.html", 1, shortest=SHORTEST)
     if not panel.accounts.paired():  # nobody was faster
         panel.accounts.add_user(name, "owner", hashed)
         panel.pairing.done()
@@ -114,7 +123,7 @@ async def speak_code(request: Request) -> Response:
     if panel.accounts.paired():
         return RedirectResponse("/", 303)
     if wait_s := panel.attempts.attempt(address_of(request), time.monotonic()):
-        return _wait(request, "pair.html", wait_s, shortest=SHORTEST)
+        return await _wait(request, "pair.html", wait_s, shortest=SHORTEST)
     spelt = ", ".join(panel.pairing.offer())
     try:
         await panel.talk.request("conductor", SayText(text=f"The code of the panel is: {spelt}."))
@@ -138,12 +147,12 @@ async def login(request: Request) -> Response:
     fields = await form(request)
     target = _local(fields.get("next", "/"))
     if wait_s := panel.attempts.attempt(address_of(request), time.monotonic()):
-        return _wait(request, "login.html", wait_s, target=target)
+        return await _wait(request, "login.html", wait_s, target=target)
     name, password = fields.get("name", "").strip(), fields.get("password", "")[: LONGEST + 1]
     try:
         right = await panel.passwords.verify(panel.accounts.password(name), password)
     except BusyError:
-        return _wait(request, "login.html", 1, target=target)
+        return await _wait(request, "login.html", 1, target=target)
     if not right:
         panel.audit.note(name[:NAME_MOST], "sign_in_failed", address=address_of(request))
         return page(request, "login.html", 422, error="error.login", target=target)

@@ -7,6 +7,7 @@ One hash is worked out at a time, in a thread; attempts are counted before, not 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable
@@ -68,6 +69,13 @@ class Passwords:
                 return await asyncio.to_thread(work)
         finally:
             self._waiting -= 1
+            _give_back_memory()
+
+
+def _give_back_memory() -> None:
+    """The C library keeps the 19 MiB of a hash for the next one, which may come in a month."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
 
 
 def _hasher() -> PasswordHasher:
