@@ -36,14 +36,14 @@ _CLOCK = re.compile(
     r"|half past (?P<half_past>\d{1,2})"
     r"|(?:a )?quarter (?P<quarter>past|after|to|of) (?P<quarter_hour>\d{1,2})"
     r"|(?P<minutes>\d{1,2})(?: minutes?)? (?P<side>past|after|to) (?P<side_hour>\d{1,2})(?! minute)"
-    r"|(?P<hour>\d{1,2})(?::(?P<colon>\d{2})|\.(?P<dot>\d{2})(?= [ap]m)| (?:(?:oh|o) )?"
+    r"|(?P<joined>\d{1,2}[0-5]\d)(?= [ap]m\b)|(?P<hour>\d{1,2})(?::(?P<colon>\d{2})|\.(?P<dot>\d{2})(?= [ap]m)| (?:(?:oh|o) )?"
     r"(?P<spaced>\d{1,2}))?)"
     r"(?P<oclock> ?oclock)?" + _HALF_OF_DAY + r"(?! (?:percent|times|%))\b"
 )
 _DAY = re.compile(
     r"(?:on )?(?:the )?(?:(?P<after>day after tomorrow)|(?P<before>day before yesterday)"
     r"|(?P<today>today|tonight|this (?=morning|afternoon|evening))|(?P<tomorrow>tomorrow)|(?P<yesterday>yesterday)"
-    r"|in (?P<number>\d{1,3}) days?|(?P<ago>\d{1,3}) days? ago|(?P<week>in a week)"
+    r"|(?:in )?(?P<number>\d{1,3}) days? from (?:now|today)|in (?P<in>\d{1,3}) days?|(?P<ago>\d{1,3}) days? ago|(?P<week>in a week)"
     r"|(?:(?P<next>next)|this|coming)? ?(?P<weekday>" + "|".join(WEEKDAYS) + r")s?)"
     r"(?: ?(?:in the )?(?P<part>morning|afternoon|evening|night))?\b"
 )
@@ -129,6 +129,8 @@ def clock(text: str, start: int, *, bare: bool = False) -> tuple[int, Slots] | N
         hour, minute = _beside(int(found["quarter_hour"]), 15, found["quarter"])
     elif found["side"]:
         hour, minute = _beside(int(found["side_hour"]), int(found["minutes"]), found["side"])
+    elif found["joined"]:  # "430 am"
+        hour, minute = divmod(int(found["joined"]), 100)
     else:
         minutes = found["colon"] or found["dot"] or found["spaced"]
         hour, minute = int(found["hour"]), int(minutes or 0)
@@ -161,7 +163,7 @@ def day(text: str, start: int) -> tuple[int, Slots] | None:
         if found["tomorrow"]
         else -1
         if found["yesterday"]
-        else int(found["number"] or 0) or -int(found["ago"] or 0) or (7 if found["week"] else 0)
+        else int(found["number"] or found["in"] or 0) or -int(found["ago"] or 0) or (7 if found["week"] else 0)
     )
     if offset:
         slots["days"] = offset
@@ -234,7 +236,7 @@ class English:
         names = "|".join(sorted(map(re.escape, lexicon.units), key=len, reverse=True)) or "(?!)"
         self._unit = re.compile(rf"\b(?:{names})\b")
         self._quantity = re.compile(
-            rf"(?P<sign>minus |- ?)?(?:(?P<number>\d+(?:\.\d+)?)|(?P<half>half an?)|an?) "
+            rf"(?P<sign>minus |- ?)?(?:(?P<number>\d+(?:\.\d+)?)|(?P<half>half (?:of )?an?)|an?) "
             rf"(?:degrees? )?(?P<unit>{names})\b(?P<and> and a half\b)?"
         )
         places = "|".join(sorted(map(re.escape, lexicon.places), key=len, reverse=True)) or "(?!)"
