@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -61,6 +61,8 @@ class Appliance(threading.Thread):
         self.running = running
         self.taken: list[object] = []
         self.to_publish: list[tuple[str, object]] = []
+        self.published_ms = 0.0
+        """When the newest message was published, in milliseconds since 1970, as the browser has it."""
         self.muted = False
         self.stop = threading.Event()
 
@@ -80,6 +82,7 @@ class Appliance(threading.Thread):
             while self.to_publish:
                 name, message = self.to_publish.pop(0)
                 if message is not None:
+                    self.published_ms = 1000 * time.time()
                     buses[name].publish(message)
                 buses["capture"].publish(
                     MuteState(session_id="local", hardware=False, software=self.muted)
@@ -167,7 +170,9 @@ def assert_accessible(page: Page) -> None:
     assert not violations, [(v["id"], [n["html"] for n in v["nodes"]][:3]) for v in violations]
 
 
-def test_a_new_owner_pairs_sees_a_live_turn_and_mutes(appliance: Appliance, page: Page) -> None:
+def test_a_new_owner_pairs_sees_a_live_turn_and_mutes(
+    appliance: Appliance, page: Page, record_property: Callable[[str, object], None]
+) -> None:
     pair(page, appliance.running)
     expect(page.locator("meter")).to_have_count(2)
     words = PartialTranscript(
@@ -184,7 +189,6 @@ def test_a_new_owner_pairs_sees_a_live_turn_and_mutes(appliance: Appliance, page
             window.seen = performance.timeOrigin + performance.now();
         }).observe(document.getElementById("main"), { childList: true, subtree: true }); }"""
     )
-    published_ms = time.time() * 1000
     now = time.monotonic_ns()
     for message in (
         SpeechStarted(session_id="local", utterance_id="v", spans=(), speech_start_ns=now),
@@ -199,8 +203,9 @@ def test_a_new_owner_pairs_sees_a_live_turn_and_mutes(appliance: Appliance, page
         appliance.to_publish.append(("vad", message))
     appliance.to_publish.append(("conductor", turn("t1")))
     page.wait_for_function("() => window.seen > 0")
-    took_ms = page.evaluate("window.seen") - published_ms - 1000 * 2 * _BEAT_S
-    assert took_ms <= SEEN_WITHIN_MS, took_ms
+    took_ms = page.evaluate("window.seen") - appliance.published_ms
+    assert 0 < took_ms <= SEEN_WITHIN_MS, took_ms
+    record_property("turn_seen_after_ms", round(took_ms, 1))
 
     page.locator('a[href="/turns/t1"]').click()
     expect(page.get_by_text("What is the capital of Italy?")).to_be_visible()
@@ -218,7 +223,9 @@ def test_a_new_owner_pairs_sees_a_live_turn_and_mutes(appliance: Appliance, page
     expect(button).to_have_text("Mute")
 
 
-def test_the_first_paint_is_soon_and_the_load_small(appliance: Appliance, page: Page) -> None:
+def test_the_first_paint_is_soon_and_the_load_small(
+    appliance: Appliance, page: Page, record_property: Callable[[str, object], None]
+) -> None:
     pair(page, appliance.running)
     paints, sizes = [], []
     for _ in range(3):
@@ -234,6 +241,8 @@ def test_the_first_paint_is_soon_and_the_load_small(appliance: Appliance, page: 
                 ".reduce((sum, entry) => sum + entry.encodedBodySize, 0)"
             )
         )
+    record_property("first_paint_ms", paints)
+    record_property("load_bytes", max(sizes))
     assert min(paints) <= FIRST_PAINT_MS, paints
     assert max(sizes) <= FULL_LOAD_BYTES
 

@@ -10,11 +10,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 import httpx
 import psutil
 import pytest
-from panel_world import PASSWORD, SECRET, Running, admin_process, record
+from panel_world import PASSWORD, SECRET, Running, admin_process, record, report
 
 from appliance.admin.gate import COOKIE
 from appliance.admin.pairing import read_code
@@ -359,6 +360,9 @@ def test_metrics_name_every_contribution(paired: Running) -> None:
     paired.publish_until(
         "conductor", record(), lambda: "t1" in paired.client().get("/api/turns").text
     )
+    paired.publish_until(
+        "capture", report(), lambda: paired.client().get("/api/state").json()["front_end"]
+    )
     token = {"Authorization": f"Bearer {paired.add_token('read')}"}
     text = httpx.get(f"{paired.base}/metrics", headers=token).text
     families = {family.name: family for family in text_string_to_metric_families(text)}
@@ -369,6 +373,10 @@ def test_metrics_name_every_contribution(paired: Running) -> None:
     whole = next(s.value for s in total if s.name.endswith("_sum"))
     assert whole == pytest.approx(sum(sums.values()))
     assert {s.labels["outcome"] for s in families["appliance_turns"].samples} == {"answered"}
+    known = {sample.name for family in families.values() for sample in family.samples}
+    dashboard = (Path(__file__).parents[2] / "docs" / "grafana.json").read_text(encoding="utf-8")
+    named = set(re.findall(r"appliance_[a-z_]+", dashboard)) - {"appliance_overlaps_total"}
+    assert named <= known
 
 
 def test_whoever_dawdles_is_hung_up_on(place, tmp_path, monkeypatch) -> None:
