@@ -19,7 +19,7 @@ _EMOTICON = re.compile(r"(?<=\s)[:;=]-?[()|/\\]+(?=\s|$)")
 _SUFFIX = re.compile(r"\s?([%‰°]|[€£¥₹₽₩¢](?=[^\w]|$))|(\+{1,2}|#)(?![\w+])")
 _PREFIX = re.compile(r"(?:^|[\s(\[{\"'*_/=<>×÷+|:：,，;；。！？!?])([-−+±~≈]?[$€£¥₹₽₩#√]?)$")
 _DECIMAL = re.compile(r"\s+\.$")
-_FRACTION_BAR = re.compile(r"[{}\s]*\}\s*\{[{}\s]*")
+_FRACTION_BAR = re.compile(r"^[{}\s]*\}\s*\{[{}\s]*$")
 """Between the two arguments of LaTeX's \\frac."""
 _OPERATORS = {
     **{sign: sign for sign in "=<>≤≥≠≈+×÷±"},
@@ -61,10 +61,9 @@ def rewrite(before: str, raw: str, after: str) -> str:
 
 
 def _between(before: str, raw: str, after: str) -> str:
+    raw = _FRACTION_BAR.sub("/", raw) if after else raw
     if after and len(raw) == 1 and _joins(before, raw, after):
         return raw
-    if after and _FRACTION_BAR.fullmatch(raw):
-        return "/"
     raw = _EMOTICON.sub("", raw)
     suffix, raw = _suffix(before, raw)
     if not after:
@@ -73,7 +72,9 @@ def _between(before: str, raw: str, after: str) -> str:
         return suffix
     middle, prefix = _prefix(raw, after) if raw != "." else (raw, "")
     if prefix and not suffix and raw == prefix and before.isalnum():
-        return f" {prefix}" if prefix not in "-+" else _infix(before, raw, after)
+        if prefix in "-+":
+            return _infix(before, raw, after)
+        return "" if prefix in "~#" else f" {prefix}"
     return suffix + _infix(suffix or before, middle, after) + prefix
 
 
@@ -121,13 +122,13 @@ def _mark(raw: str) -> str:
 def _infix(before: str, raw: str, after: str) -> str:
     if mark := _mark(raw):
         return mark if mark in _CJK_MARKS else f"{mark} "
-    core = raw.strip("\"'`_ \t")
+    core = raw.strip("\"'`_{} \t")
     if core in _DASHES:
         is_minus = core in "-−" and before.isdigit() and after.isdigit()
         return " - " if is_minus else " — "
     if core == "*" and (before.isdigit() or after.isdigit()):
         core = "×"
-    if core in _OPERATORS:
+    if core in _OPERATORS and not (core == "==" and raw[0] == "="):
         return f" {_OPERATORS[core]} "
     if _PAUSES.search(raw):
         return ", "

@@ -21,10 +21,11 @@ class SpeechFilter:
 
     Args:
         code_hint: said in place of a block of code, in the answer's language; nothing by default.
+        repeats: whether words that go on in circles stay, as in what no model wrote.
     """
 
-    def __init__(self, code_hint: str = "") -> None:
-        self._words = Words()
+    def __init__(self, code_hint: str = "", *, repeats: bool = False) -> None:
+        self._words = Words(repeats=repeats)
         self._structure = Structure(Turns(self._words), code_hint)
 
     def push(self, piece: str) -> str:
@@ -61,9 +62,9 @@ class SpeechStream:
         return [*self._splitter.push(self._filter.finish()), *self._splitter.flush()]
 
 
-def clean(text: str) -> str:
+def clean(text: str, *, repeats: bool = False) -> str:
     """What can be spoken of a whole text, in lines; see `SpeechFilter`."""
-    speech = SpeechFilter()
+    speech = SpeechFilter(repeats=repeats)
     return speech.push(text) + speech.finish()
 
 

@@ -32,12 +32,14 @@ _TOKEN = re.compile(r"<\|[^<>\n]{0,60}>")
 _TAG = re.compile(r"<(/?)([A-Za-z][\w-]{0,30})(?![\w:-])[^<>\n]{0,300}>")
 _COMMENT = re.compile(r"<!--.{0,2000}?-->", re.DOTALL)
 _MAYBE_TAG = re.compile(r"<(?:$|[/A-Za-z|][^<>\n]{0,300}$|!(?!.*-->).{0,2000}$)", re.DOTALL)
+_CUT_OFF = re.compile(rf"<(?:\||/|!|(?:{'|'.join(sorted(_HIDDEN))})\b)")
+"""A tag at the end of an answer that was stopped."""
 _TARGET = re.compile(r"\](?:\((?:[^()\n]|\([^()\n]*\)){0,1000}\)|\[[^\[\]\n]{0,80}\])")
 _MAYBE_TARGET = re.compile(
     r"\](?:\((?:[^()\n]|\([^()\n]*\)){0,1000}(?:\([^()\n]*)?|\[[^\[\]\n]{0,80})?$"
 )
-_CITATION = re.compile(r"\[(?:\^?\d{1,3}|/?INST|/?SYS|/?TOOL\w*)\]")
-_MAYBE_CITATION = re.compile(r"\[[\^/]?\w{0,14}$")
+_CITATION = re.compile(r"\[(?:[ xX]|\^?\d{1,3}|/?INST|/?SYS|/?TOOL\w*)\](?!\()")
+_MAYBE_CITATION = re.compile(r"\[[\^/ ]?\w{0,14}\]?$")
 _COMMAND = re.compile(r"\\(?:([A-Za-z]{1,20})|.)", re.DOTALL)
 _ENTITY = re.compile(r"&(?:amp;){0,9}(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-z]{2,8}\d?);")
 _MAYBE_ENTITY = re.compile(r"&(?:[#a-z][\w;]{0,60})?$")
@@ -53,6 +55,11 @@ _SIGNS = {
     **{"ne": "≠", "neq": "≠", "infty": "∞", "sqrt": "√", "circ": "°", "degree": "°", "n": "\n"},
     **{"rightarrow": ",", "to": ",", "ldots": "...", "dots": "...", "percent": "%"},
 }
+_LAYOUT = frozenset(
+    {"frac", "dfrac", "tfrac", "text", "textbf", "textit", "mathrm", "mathbf", "mathit", "mathbb"}
+    | {"left", "right", "big", "Big", "quad", "qquad", "begin", "end", "boxed", "displaystyle"}
+    | {"operatorname", "emph", "item", "label"}
+)
 
 Step = tuple[str, int]
 """What to say of a piece of markup, and where in the buffer it ends."""
@@ -178,8 +185,11 @@ class Structure:
             if _ENDS.fullmatch(name):
                 self._turns.end()
             return "\n" if name in _BLOCKS else "", match.end()
-        if not final and _MAYBE_TAG.match(text):
-            return None
+        if _MAYBE_TAG.match(text):
+            if not final:
+                return None
+            if _CUT_OFF.match(text):
+                return "", len(text)
         return ("", 1) if (len(text) > 1 and text[1] in "|/!<") or text[1:2].isalpha() else ("<", 1)
 
     def _fence(self, final: bool) -> Step | None:
@@ -195,9 +205,10 @@ class Structure:
         return None if not final and _MAYBE_TARGET.match(self._buffer) else ("]", 1)
 
     def _citation(self, final: bool) -> Step | None:
-        if match := _CITATION.match(self._buffer):
-            return "", match.end()
-        return None if not final and _MAYBE_CITATION.match(self._buffer) else ("[", 1)
+        if not final and _MAYBE_CITATION.match(self._buffer):
+            return None
+        match = _CITATION.match(self._buffer)
+        return ("", match.end()) if match else ("[", 1)
 
     def _command(self, final: bool) -> Step | None:
         match = _COMMAND.match(self._buffer)
@@ -206,9 +217,11 @@ class Structure:
         if match is None or not match[1]:
             return " ", 1
         name = match[1]
+        if name[0] == "n" and name[1:2].isupper():
+            return "\n", 2  # a line break that was written out
         if name in _SIGNS:
             return _SIGNS[name], match.end()
-        return _greek(name), match.end()
+        return ("" if name in _LAYOUT else f" {_greek(name)}"), match.end()
 
     def _entity(self, final: bool) -> Step | None:
         if match := _ENTITY.match(self._buffer):
@@ -238,4 +251,4 @@ def _greek(name: str) -> str:
     try:
         return unicodedata.lookup(f"GREEK {case} LETTER {name.upper()}")
     except KeyError:
-        return " "
+        return name

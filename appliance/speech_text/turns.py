@@ -14,7 +14,7 @@ def beginnings(*words: str) -> str:
 
 
 _ASKING = ("user", "human", "用户", "人类")
-_ANSWERING = ("assistant", "system", "bot", "ai", "助手", "助理", "系统")
+_ANSWERING = ("assistant", "system", "bot", "ai", "response", "助手", "助理", "系统")
 _BETWEEN = r"(?:[^\w\n]|_){0,64}"
 _ROLE = re.compile(
     rf"(?<![^\W_])(?:({'|'.join(_ASKING)})|{'|'.join(_ANSWERING)}){_BETWEEN}?[:：\n]", re.IGNORECASE

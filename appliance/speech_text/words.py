@@ -34,9 +34,13 @@ class Words:
 
     The same text comes out however it was cut up on its way in. Of a loop two or three rounds
     stay, of a run of one letter three letters, of an endless word 64.
+
+    Args:
+        repeats: whether loops stay whole: someone may want to hear a word again and again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, repeats: bool = False) -> None:
+        self._repeats = repeats
         self._out: list[str] = []
         self._last = ""
         """The last character that was said."""
@@ -117,7 +121,7 @@ class Words:
             self._show()
             self._said.append(plain)
             del self._said[: -3 * _LONGEST_LOOP]
-            self._barred = _barred(self._said)
+            self._barred = {} if self._repeats else _barred(self._said)
         self._word = ""
         self._shown = 0
 

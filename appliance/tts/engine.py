@@ -66,7 +66,7 @@ class TtsEngine(Protocol):
 
 
 def create_tts_engine(
-    kind: Literal["piper", "espeak"],
+    kind: Literal["piper", "espeak", "tones"],
     *,
     model_path: Path | None = None,
     model_name: str = "",
@@ -76,7 +76,8 @@ def create_tts_engine(
     """Load an engine by its configured name.
 
     Args:
-        kind: `piper` needs `model_path` and `model_name`; `espeak` needs `voice`.
+        kind: `piper` needs `model_path` and `model_name`; `espeak` needs `voice`; `tones`
+            needs nothing.
         model_path: the ONNX voice, with its JSON beside it.
         model_name: its name in the manifest, for error messages.
         voice: name of the espeak-ng voice.
@@ -89,6 +90,10 @@ def create_tts_engine(
         from appliance.tts.espeak import EspeakEngine
 
         return EspeakEngine(voice)
+    if kind == "tones":
+        from appliance.tts.tones import TonesEngine
+
+        return TonesEngine()
     if model_path is None:
         raise TtsError("the piper voice has no model file: set [tts] model")
     from appliance.tts.piper import PiperEngine

@@ -7,12 +7,14 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from appliance.speech_text.reading import readings
+from appliance.speech_text.stream import clean
+
 _LONGEST = 120
 """Weight of a phrase, in letters: some 8 s of speech, and so a bound on one step of an engine."""
 _WEIGHTS = {"N": 6, "S": 8, "Lo": 3}
 """Digits and signs are spoken as words, ideographs as syllables."""
 _CLAUSE_END = re.compile(r"[,;:.!?…，；：。！？、]$")
-_URL = re.compile(r"(?:https?://|www\.)(?:www\.)?([^\s/?#:]+)\S*?([.,;:!?]*)$", re.IGNORECASE)
 _UNSPEAKABLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Sk", "Me")
 _FIRST_PICTURE = 0x2000
 _VARIATION_SELECTORS = range(0xFE00, 0xFE10)
@@ -27,12 +29,14 @@ class Phrase:
     text: str
     """What to speak."""
     words: tuple[str, ...]
-    """What is said with each word of `text`, as it was written; empty for the parts of a long word
-    but the last."""
+    """What is said with each word of `text`, as it was written: "5 km" with the last word of "5
+    kilometres", nothing with those before it and with the parts of a long word but the last."""
 
 
 def phrases(text: str, language: str) -> list[Phrase]:
     """Divide a text into what can be spoken at a time; empty when nothing of it can be.
+
+    What can be spoken of it is `clean`'s to say, how its numbers are read `readings`'.
 
     Args:
         text: anything.
@@ -46,21 +50,27 @@ def phrases(text: str, language: str) -> list[Phrase]:
         result.append(Phrase(" ".join(spoken[:count]), tuple(words[:count])))
         del spoken[:count], words[:count]
 
-    for word in text.split():
-        for part, is_end in _parts(_speakable(word, language)):
+    for written, said, ends_reading in _words(text, language):
+        for part, is_end in _parts(said):
             if spoken and sum(map(_weigh, spoken)) + _weigh(part) > _LONGEST:
-                clauses = [n for n, said in enumerate(spoken, 1) if _CLAUSE_END.search(said)]
+                clauses = [n for n, last in enumerate(spoken, 1) if _CLAUSE_END.search(last)]
                 close(clauses[-1] if clauses and clauses[-1] > len(spoken) // 3 else len(spoken))
             spoken.append(part)
-            words.append(word if is_end else "")
+            words.append(written if is_end and ends_reading else "")
     if spoken:
         close(len(spoken))
     return result
 
 
+def _words(text: str, language: str) -> Iterator[tuple[str, str, bool]]:
+    """Each word that is said: with what was written, and whether that is said with it."""
+    for reading in readings(clean(text, repeats=True), language):
+        said = [kept for word in reading.spoken.split() if (kept := _speakable(word, language))]
+        for number, word in enumerate(said, start=1):
+            yield reading.written, word, number == len(said)
+
+
 def _speakable(word: str, language: str) -> str:
-    if url := _URL.match(word):
-        word = url[1] + url[2]
     kept = "".join(symbol for symbol in unicodedata.normalize("NFC", word) if _is_spoken(symbol))
     if _LATIN_ONLY.match(language):
         kept = "".join(symbol for symbol in kept if not _is_foreign(symbol))
