@@ -31,7 +31,7 @@ _ENDS = re.compile(r"\|?(?:im_end|endoftext|eot_id|end_of_text|end_of_turn|eos|e
 _TOKEN = re.compile(r"<\|[^<>\n]{0,60}>")
 _TAG = re.compile(r"<(/?)([A-Za-z][\w-]{0,30})(?![\w:-])[^<>\n]{0,300}>")
 _COMMENT = re.compile(r"<!--.{0,2000}?-->", re.DOTALL)
-_MAYBE_TAG = re.compile(r"<(?:$|[/A-Za-z|][^<>\n]{0,300}$|!(?!.*-->).{0,2000}$)", re.DOTALL)
+_MAYBE_TAG = re.compile(r"<(?:$|[/A-Za-z|][^<>\n]{0,300}$|!(?!--.*-->).{0,2000}$)", re.DOTALL)
 _CUT_OFF = re.compile(rf"<(?:\||/|!|(?:{'|'.join(sorted(_HIDDEN))})\b)")
 """A tag at the end of an answer that was stopped."""
 _TARGET = re.compile(r"\](?:\((?:[^()\n]|\([^()\n]*\)){0,1000}\)|\[[^\[\]\n]{0,80}\])")

@@ -89,7 +89,7 @@ class Words:
             if not self._may_be_barred():
                 self._show()
         elif self._last and not self._given and self._gap[:1] in {*STOPS, *CLAUSE_MARKS}:
-            self._given = self._gap[0]
+            self._given = "..." if self._gap.startswith("...") else self._gap[0]
             self._out.append(self._given)
         text = "".join(self._out)
         self._out.clear()

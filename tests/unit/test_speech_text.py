@@ -116,6 +116,17 @@ def test_a_stream_gives_chunks() -> None:
     assert [*chunks, *stream.finish()] == ["Sure!", "Here is it:", "Code follows.", "Bye"]
 
 
+def test_an_ellipsis_is_no_end() -> None:
+    stream = SpeechStream(SentenceSplitter(pieces_are_tokens=True))
+    assert stream.push("He left") + stream.push("...") + stream.push(" maybe") == []
+    assert stream.finish() == ["He left... maybe"]
+
+
+def test_words_that_go_on_in_circles_stay_where_they_are_wanted() -> None:
+    assert clean("ha " * 9) == "ha ha ha"
+    assert clean("ha " * 9, repeats=True) == " ".join(["ha"] * 9)
+
+
 def test_what_nobody_will_end_is_left_out_and_forgotten() -> None:
     speech = SpeechFilter()
     speech.push("<think>")
