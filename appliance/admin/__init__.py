@@ -1,1 +1,1 @@
-"""The admin process: health over HTTP on this machine."""
+"""The admin process: the panel, its API and the health of everything."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import select
+import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ from appliance.messages import (
     Accepted,
     AskText,
     Floor,
+    Heartbeat,
     PartialTranscript,
     SayText,
     SetMute,
@@ -262,6 +265,59 @@ def test_settings_are_written_with_comments_checked_and_restorable(paired: Runni
     audit = (paired.data / "audit.jsonl").read_text()
     assert '"key": "llm.max_tokens", "old": "50", "new": 77' in audit
     assert PASSWORD not in audit
+
+
+def test_to_apply_a_setting_ends_the_processes_that_read_it_and_no_other(paired: Running) -> None:
+    with ExitStack() as stack:
+        victims = {}
+        for name in ("vad", "tts"):
+            process = stack.enter_context(subprocess.Popen(["sleep", "100"]))
+            stack.callback(process.kill)
+            victims[name] = process
+            beat = Heartbeat(
+                process=name, instance=0, life=0, pid=process.pid, state="ready", detail=name
+            )
+            paired.publish_until(
+                name,
+                beat,
+                lambda n=name: f'"detail":"{n}"' in paired.client().get("/api/state").text,
+            )
+        with paired.client() as client:
+            fields = {"csrf": paired.csrf(), "section": "vad"}
+            assert client.post("/settings/apply", data=fields).status_code == 303
+        assert victims["vad"].wait(10) == -signal.SIGTERM
+        assert victims["tts"].poll() is None
+    audit = (paired.data / "audit.jsonl").read_text()
+    assert '"section": "vad", "restarted": "[\\"vad\\"]"' in audit
+
+
+def test_a_viewer_looks_and_touches_nothing(paired: Running) -> None:
+    paired.publish_until(
+        "conductor", record(), lambda: "t1" in paired.client().get("/api/turns").text
+    )
+    with paired.client() as owner:
+        fields = {"csrf": paired.csrf(), "name": "Bob", "password": "another password"}
+        assert owner.post("/access/add-viewer", data=fields).status_code == 303
+    with paired.client(signed_in=False) as client:
+        answer = client.post("/login", data={"name": "Bob", "password": "another password"})
+        client.headers["Cookie"] = f"{COOKIE}={answer.cookies[COOKIE]}"
+        page = client.get("/")
+        assert page.status_code == 200 and "/settings" not in page.text
+        assert SECRET not in client.get("/turns/t1").text
+        csrf = re.search(r'data-csrf="([^"]+)"', page.text)[1]
+        for path in ("/settings", "/logs", "/access", "/logs/tail?process=admin"):
+            assert client.get(path).status_code == 403, path
+        assert client.get("/support-bundle.zip").status_code == 403
+        for path in (
+            "/do/mute",
+            "/settings/llm",
+            "/settings/restore",
+            "/doctor",
+            "/access/sign-out",
+        ):
+            assert client.post(path, data={"csrf": csrf}).status_code == 403, path
+        muting = client.post("/api/mute", json={"muted": True}, headers={"X-CSRF-Token": csrf})
+        assert muting.status_code == 403
 
 
 def test_other_sites_and_names_are_refused(paired: Running) -> None:
