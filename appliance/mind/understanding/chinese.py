@@ -226,4 +226,5 @@ class Chinese:
                 "to": self._lexicon.units[unit[0]],
             },
         )
-        return variant if conversion(variant) else None
+        fitting = conversion(variant)
+        return Variant(variant.text, fitting) if fitting else None

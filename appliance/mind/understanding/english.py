@@ -300,4 +300,5 @@ class English:
                 "to": self._lexicon.units[unit[0]],
             },
         )
-        return variant if conversion(variant) else None
+        fitting = conversion(variant)
+        return Variant(variant.text, fitting) if fitting else None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
+from hassil.errors import HassilError
 from hassil.expression import (
     Alternative,
     Expression,
@@ -54,7 +55,8 @@ NAME = "name"
 FACT = "fact"
 """Free text that begins with a personal word of the lexicon ("my"); handed out as ``text``."""
 TEXT = "text"
-MAX_SENTENCES = 40_000
+MAX_EXPANSIONS = 4_000
+"""Sentences of one template: what expands to more is slow to load and hard to foresee."""
 LEXICON_FILE = "_lexicon.yaml"
 
 
@@ -144,14 +146,14 @@ def load(folder: Path, lexicon: Lexicon, key: Callable[[str], str], literal: Lit
                     pattern = pattern.replace(f"<{FACT}>", f"<{TEXT}>{_personal(lexicon)}")
                     patterns.append((re.compile(_tidy(pattern)), meaning))
                     continue
-                for text in _expand(template, rules):
+                for count, text in enumerate(_expand(template, rules)):
+                    if count >= MAX_EXPANSIONS:
+                        raise ValueError("too many sentences")
                     finished = key(text)
                     vocabulary.update(finished.split())
                     sentences.setdefault(finished, meaning)
-            except (ParseError, ValueError, KeyError, AssertionError, re.error) as error:
+            except (ParseError, HassilError, ValueError, KeyError, AssertionError, re.error) as error:
                 raise _wrong(path, f"template {sentence!r}: {error}", sentence) from error
-            if len(sentences) > MAX_SENTENCES:
-                raise _wrong(path, f"template {sentence!r} expands to too many sentences", sentence)
     for pattern_, _ in patterns:
         vocabulary.update(re.findall(r"[a-z]{2,}", re.sub(r"\?P<\w+>|\\.", " ", pattern_.pattern)))
     return Grammar(sentences, tuple(patterns), responses, lexicon, frozenset(vocabulary))
@@ -185,7 +187,7 @@ def _rules(path: Path, raw: Mapping[str, Any]) -> dict[str, Sentence]:
     for name, body in (raw.get("expansion_rules") or {}).items():
         try:
             rules[str(name)] = parse_sentence(str(body))
-        except (ParseError, ValueError, AssertionError) as error:
+        except (ParseError, HassilError, ValueError, AssertionError) as error:
             raise _wrong(path, f"expansion rule {name!r}: {error}", str(name)) from error
     return rules
 
@@ -240,7 +242,7 @@ def _pattern(
     raise ValueError(f"unknown part {expression!r}")
 
 
-_NAME = r"(?:[a-z0-9']+(?: [a-z0-9']+){0,2}?|[^\s{}a-z0-9]{1,4}?)"
+_NAME = r"(?:[a-z0-9']{1,20}(?:\x20[a-z0-9']{1,20}){0,2}?|[^\s{}a-z0-9]{1,4}?)"
 """Up to three words, or four Chinese characters."""
 _LONG = r"\S.*?"
 

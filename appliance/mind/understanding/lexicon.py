@@ -61,7 +61,7 @@ class Lexicon:
             arithmetic=_pairs(raw.get("arithmetic", ())),
             units=units,
             unit_names={
-                name: (str(forms[0]), str(forms[1] if len(forms) > 1 else forms[0]))
+                name: (str(forms[0]), str(forms[1] if _has_plural(forms) else forms[0]))
                 for name, forms in raw.get("units", {}).items()
             },
             places=_strings(raw.get("places", {})),
@@ -69,6 +69,11 @@ class Lexicon:
                 character: group[0] for group in raw.get("similar", ()) for character in group
             },
         )
+
+
+def _has_plural(forms: Sequence[str]) -> bool:
+    """Chinese has none: there the second form is another word."""
+    return len(forms) > 1 and str(forms[0]).isascii()
 
 
 def _strings(raw: Mapping[Any, Any]) -> dict[str, str]:

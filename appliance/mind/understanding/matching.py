@@ -5,7 +5,7 @@ Characters alone do not do: "what time is tea" is as near to "what time is it" a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from rapidfuzz import process
@@ -32,9 +32,9 @@ Weight = Callable[[str], float]
 
 
 def nearest(
-    words: Sequence[str], templates: Mapping[str, object], keys: Sequence[str], weight: Weight
+    words: Sequence[str], keys: Sequence[str], weight: Weight
 ) -> tuple[str, float] | None:
-    """The template most like ``words``, and the confidence (0 to 1) that it was meant."""
+    """The one of ``keys`` most like ``words``, and the confidence (0 to 1) that it was meant."""
     if not words or len(words) > MAX_WORDS:
         return None
     text = " ".join(words)

@@ -112,5 +112,9 @@ def conversion(variant: Variant) -> Slots | None:
     source, target = str(variant.slots.get("from")), str(variant.slots.get("to"))
     if source not in UNITS or target not in UNITS or source == target:
         return None
-    fits = UNITS[source].dimension == UNITS[target].dimension
-    return variant.slots if fits else None
+    dimensions = {UNITS[source].dimension, UNITS[target].dimension}
+    if dimensions == {"mass", "volume"}:  # the ounces of a cup are fluid ones
+        fluid = {"ounce": "fluid ounce"}
+        source, target = fluid.get(source, source), fluid.get(target, target)
+        dimensions = {UNITS[source].dimension, UNITS[target].dimension}
+    return {**variant.slots, "from": source, "to": target} if len(dimensions) == 1 else None

@@ -108,7 +108,9 @@ class Topic:
                 slots = {"percent": number}
             today = last.intent in ("date", "unknowable") and "{day}" in variant.text
             if any(name in slots for name in wanted) or today:
-                kept = {"kind": last.slots["kind"]} if "kind" in last.slots else {}
+                kept: dict[str, object] = {}
+                if last.intent == "unknowable":
+                    slots = {"kind": last.slots["kind"]}
                 if _CHANGE.search(said) and last.intent in ("timer_set", "alarm_set"):
                     kept = {k: v for k, v in last.slots.items() if k in ("name", "days", "weekday")}
                     kept["replace"] = True

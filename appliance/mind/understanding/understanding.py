@@ -27,6 +27,8 @@ LEAST_CONFIDENCE = 0.8
 """What is less certain is left to the language model."""
 CORRECTED = 0.93
 """Confidence where a word had to be put right before a template fitted."""
+MOST_STRANGE = 1
+"""Unknown words, beside one in five, with which a sentence may still be a misheard command."""
 TENTHS = 10
 """A volume up to this, said without "percent", is on a scale of ten."""
 SAME_WORD = 0.88
@@ -55,7 +57,9 @@ class Understanding:
         self._slots = English(lexicon) if language == "en" else Chinese(lexicon)
         self._words = english_words if language == "en" else chinese_words
         self._grammar = grammar.load(folder, lexicon, self._template_key, self._literal)
-        self._keys = tuple(self._grammar.sentences)
+        self._keys: dict[frozenset[str], list[str]] = {}
+        for key in self._grammar.sentences:
+            self._keys.setdefault(_slot_words(key), []).append(key)
         self._vocabulary = self._known_words()
         self._targets = sorted(word for word in self._vocabulary if len(word) > 3)
         self._put_right = functools.lru_cache(maxsize=1024)(self._nearest_word)
@@ -157,11 +161,22 @@ class Understanding:
         best: tuple[Meaning, float] | None = None
         for variant in [Variant(normal), *self._slots.variants(normal)]:
             words = self._key(variant.text).split()
-            found = matching.nearest(words, self._grammar.sentences, self._keys, self._weight)
+            if self._strange(words) > MOST_STRANGE + len(words) // 5:
+                continue
+            keys = self._keys.get(_slot_words(" ".join(words)), ())
+            found = matching.nearest(words, keys, self._weight)
             if found and found[1] >= max(LEAST_CONFIDENCE, best[1] if best else 0):
                 meaning = self._grammar.sentences[found[0]]
                 best = Meaning(meaning.intent, {**meaning.slots, **variant.slots}), found[1]
         return best
+
+    def _strange(self, words: Sequence[str]) -> int:
+        """How many words no template has, nor anything like it: a question for the model."""
+        return sum(
+            word not in self._vocabulary and self._put_right(word) == word
+            for word in words
+            if self._weight(word) == 1.0 and "{" not in word
+        )
 
     def _repaired(self, text: str) -> Iterable[str]:
         yield text
@@ -213,6 +228,10 @@ class Understanding:
         if not found or Levenshtein.distance(word, found[0]) > max(1, len(found[0]) // 4):
             return word
         return found[0]
+
+
+def _slot_words(key: str) -> frozenset[str]:
+    return frozenset(word for word in key.split() if "{" in word)
 
 
 def _token_at(starts: Sequence[int], offset: int) -> int:
