@@ -68,14 +68,13 @@ def _between(before: str, raw: str, after: str) -> str:
     suffix, raw = _suffix(before, raw)
     if not after:
         return suffix + _mark(raw)
-    if not raw:
-        return suffix
     middle, prefix = _prefix(raw, after) if raw != "." else (raw, "")
-    if prefix and not suffix and raw == prefix and before.isalnum():
-        if prefix in "-+":
-            return _infix(before, raw, after)
-        return "" if prefix in "~#" else f" {prefix}"
-    return suffix + _infix(suffix or before, middle, after) + prefix
+    if raw and raw == prefix and before.isalnum() and not suffix and prefix not in "-+":
+        is_subscript = prefix in "~#" and before.isalpha()  # H~2~O
+        return "" if is_subscript else " " if prefix in "~#" else f" {prefix}"
+    if raw == prefix and prefix in ("-", "+") and not suffix:
+        middle, prefix = raw, ""
+    return suffix + (_infix(suffix or before, middle, after) if raw else "") + prefix
 
 
 def _joins(before: str, sign: str, after: str) -> bool:

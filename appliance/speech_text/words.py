@@ -107,6 +107,8 @@ class Words:
         self._word = (self._word + part)[:_LONGEST_RAW]
 
     def _widen(self, raw: str) -> None:
+        if self._loop:  # a colon belongs to the word that was left out
+            raw = raw.replace(":", " ").replace("：", " ")
         room = _LONGEST_GAP - len(self._gap)
         self._gap += raw[: max(0, room)]
         if "\n" in raw[max(0, room) :] and "\n" not in self._gap:
