@@ -21,7 +21,7 @@ from appliance.ipc.log import RateLimit
 _FOLDER = "log"
 _FILE_BYTES = 256 << 10
 _TAIL_BYTES = 64 << 10
-_DOCTOR_BOUND_S = 120
+_COMMAND_BOUND_S = 120
 _PRIVATE = frozenset({"system_prompt", "vocabulary", "wake_word", "figures_ms"})
 """Keys that may hold words of the owner, or are of no use to anybody else."""
 
@@ -90,20 +90,32 @@ def examine(*, chirp: bool) -> dict[str, Any]:
     Raises:
         ApplianceError: it did not end in time, or says nothing that can be read.
     """
-    command = [sys.executable, "-m", "appliance", "doctor", "--json"]
-    if chirp:
-        command.append("--chirp")
+    found: dict[str, Any] = _ask_command_line("doctor", "--json", *(["--chirp"] if chirp else []))
+    return found
+
+
+def models() -> list[dict[str, Any]]:
+    """What ``appliance models list`` tells: all models, and which are installed.
+
+    Raises:
+        ApplianceError: it did not end in time, or says nothing that can be read.
+    """
+    found: list[dict[str, Any]] = _ask_command_line("models", "list", "--json")
+    return found
+
+
+def _ask_command_line(*words: str) -> Any:  # noqa: ANN401 whatever JSON it prints
+    command = [sys.executable, "-m", "appliance", *words]
     try:
         done = subprocess.run(
-            command, capture_output=True, timeout=_DOCTOR_BOUND_S, check=False, text=True
+            command, capture_output=True, timeout=_COMMAND_BOUND_S, check=False, text=True
         )
-        found: dict[str, Any] = json.loads(done.stdout)
+        return json.loads(done.stdout)
     except subprocess.TimeoutExpired:
-        raise ApplianceError("The examination did not end; is a device stuck?") from None
+        raise ApplianceError(f"'appliance {words[0]}' did not end; is a device stuck?") from None
     except ValueError:
         line = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise ApplianceError(f"The examination failed: {line}") from None
-    return found
+        raise ApplianceError(f"'appliance {words[0]}' failed: {line}") from None
 
 
 def without_words(config: Config) -> dict[str, Any]:

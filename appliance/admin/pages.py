@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from appliance import config as configuration
 from appliance.admin import api
 from appliance.admin.configfile import entries, parse, restarts
-from appliance.admin.diagnosis import bundle, examine
+from appliance.admin.diagnosis import bundle, examine, models
 from appliance.admin.doors import form, valid_name
 from appliance.admin.panel import Panel, needs, panel_of, reads_words
 from appliance.admin.passwords import SHORTEST, BusyError, acceptable
@@ -183,6 +183,17 @@ async def doctor(request: Request, who: Owner) -> Response:
         except ApplianceError as problem:
             raise HTTPException(409, str(problem)) from None
     return JSONResponse(found)
+
+
+@router.get("/models")
+async def installed_models(request: Request, who: Owner) -> Response:
+    """Which models there are, and which of them here."""
+    panel = panel_of(request)
+    async with panel.doctor:  # one command at a time
+        try:
+            return JSONResponse(await asyncio.to_thread(models))
+        except ApplianceError as problem:
+            raise HTTPException(409, str(problem)) from None
 
 
 @router.get("/support-bundle.zip")

@@ -329,6 +329,9 @@ def test_logs_are_shown_and_the_doctor_is_asked(appliance: Appliance, page: Page
     expect(page.locator("#log")).to_contain_text("the panel has no owner yet")
     page.get_by_role("button", name="Examine", exact=True).click()
     expect(page.locator("#findings li").first).to_be_visible(timeout=60_000)
+    page.get_by_role("button", name="Show the models").click()
+    listed = page.locator("#model-list li", has_text="silero-vad")
+    expect(listed).to_be_visible(timeout=60_000)
     with page.expect_download() as download:
         page.get_by_role("link", name="Support bundle").click()
     assert download.value.suggested_filename == "support-bundle.zip"

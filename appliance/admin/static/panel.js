@@ -163,7 +163,26 @@ async function examine(chirp) {
   }
 }
 
+async function listModels() {
+  set($("model-list"), texts["models.running"]);
+  const answer = await fetch("/models").catch(() => null);
+  const found = await answer?.json();
+  if (!answer?.ok) {
+    set($("model-list"), found?.detail ?? texts.offline);
+    return;
+  }
+  const list = document.createElement("ul");
+  for (const { name, task, size_bytes: size, licence, installed } of found) {
+    const line = document.createElement("li");
+    const here = texts[installed ? "models.here" : "models.not_here"];
+    line.textContent = `${name} · ${here} · ${task}, ${Math.round(size / 1e6)} MB, ${licence}`;
+    list.append(line);
+  }
+  $("model-list").replaceChildren(list);
+}
+
 function logs() {
+  $("list-models").addEventListener("click", listModels);
   $("examine").addEventListener("click", () => examine(false));
   $("examine-chirp").addEventListener("click", () => examine(true));
   const choice = $("process");
