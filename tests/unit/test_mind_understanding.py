@@ -79,7 +79,9 @@ def test_a_misheard_sentence_is_less_certain_than_a_clear_one(english):
     assert garbled.confidence < clear.confidence == 1.0
 
 
-@pytest.mark.parametrize("text", ["", " ", "...", "\x00\x1b[2J", "🙂🙂🙂", "{duration}", "''''", "%"])
+@pytest.mark.parametrize(
+    "text", ["", " ", "...", "\x00\x1b[2J", "🙂🙂🙂", "{duration}", "''''", "%"]
+)
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_nothing_said_is_nothing_understood(text, language, english, chinese):
     assert understanding_of(language, english, chinese).understand(text) is None
@@ -92,10 +94,10 @@ def test_nothing_said_is_nothing_understood(text, language, english, chinese):
         "remember that " + "x " * 50_000,
         "set a timer for ten minutes " * 4_000,
         "9" * 100_000,
-        "9**" * 500,
+        "9**" * 130,
         "what is " + "(" * 300 + "1" + ")" * 300,
-        "加" * 1_500,
-        "'" * 1_599,
+        "加" * 399,
+        "'" * 399,
         "a " * 199,
         "half " * 80,
         "一百零" * 130,
@@ -110,11 +112,13 @@ def test_hostile_input_takes_bounded_time(text, language, english, chinese):
         start = time.thread_time()
         understanding.understand(text)
         took.append(time.thread_time() - start)
-    assert min(took) < 0.05
+    assert min(took) < 0.02
 
 
 def test_a_sentence_cut_short_is_not_taken_for_a_command(english):
-    """100 000 characters that begin like a command are no command."""
+    """What would be remembered would not be what was said."""
+    assert english.understand("remember that " + "x " * 190) is not None
+    assert english.understand("remember that " + "x " * 200) is None
     assert english.understand("remember that " + "x " * 50_000) is None
 
 
@@ -132,9 +136,57 @@ def test_any_text_is_understood_or_not_but_never_fails(text, english, chinese):
 
 
 _WORDS = st.sampled_from(
-    "what is the set a timer for ten and half an hour minutes times divided by zero remember that "
-    "alarm at to quarter past seven tomorrow next friday convert miles percent of 9 ^ ** ( ) - in "
-    "tokyo degrees celsius volume point million delete note second last".split()
+    [
+        "what",
+        "is",
+        "the",
+        "set",
+        "a",
+        "timer",
+        "for",
+        "ten",
+        "and",
+        "half",
+        "an",
+        "hour",
+        "minutes",
+        "times",
+        "divided",
+        "by",
+        "zero",
+        "remember",
+        "that",
+        "alarm",
+        "at",
+        "to",
+        "quarter",
+        "past",
+        "seven",
+        "tomorrow",
+        "next",
+        "friday",
+        "convert",
+        "miles",
+        "percent",
+        "of",
+        "9",
+        "^",
+        "**",
+        "(",
+        ")",
+        "-",
+        "in",
+        "tokyo",
+        "degrees",
+        "celsius",
+        "volume",
+        "point",
+        "million",
+        "delete",
+        "note",
+        "second",
+        "last",
+    ]
 )
 
 
@@ -301,7 +353,11 @@ def test_language_by_script(text, language):
             ":6:",
             "x <no>",
         ),
-        ("language: en\nintents:\n  a:\n    data:\n      - sentence: ['x']\n", "a.yaml", "sentence"),
+        (
+            "language: en\nintents:\n  a:\n    data:\n      - sentence: ['x']\n",
+            "a.yaml",
+            "sentence",
+        ),
         (
             "language: en\nintents:\n  a:\n    data:\n      - sentences:\n"
             "          - '" + "[a|b|c|d|e|f|g|h|i] " * 6 + "x'\n",

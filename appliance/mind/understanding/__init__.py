@@ -1,4 +1,4 @@
-"""Intents with slots from a transcript, without any language model: see docs/mind-understanding.md."""
+"""From transcripts to intents without any language model: see docs/mind-understanding.md."""
 
 from appliance.mind.understanding.answers import day_of, next_time, spoken_date, spoken_time
 from appliance.mind.understanding.grammar import IntentsError

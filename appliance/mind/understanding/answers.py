@@ -32,6 +32,7 @@ def answer(
     intent: str,
     slots: Slots,
     now: datetime,
+    *,
     language: str,
     lexicon: Lexicon,
     responses: Mapping[str, str],
@@ -51,23 +52,23 @@ def answer(
             return _time(slots, now, language, lexicon, responses)
         case "date":
             return _date(slots, now.date(), language, responses)
-        case "calculate":
-            result = slots.get("result")
-            if not isinstance(result, int | float):
-                return responses["calculate_none"]
-            return responses["calculate"].format(result=spoken(result))
         case "convert":
             return _conversion(slots, lexicon, responses)
+        case "calculate":
+            result = slots.get("result")
+            number = result if isinstance(result, int | float) else None
+            key = "calculate_none" if number is None else "calculate"
+            return responses[key].format(result=spoken(number or 0))
         case "unknowable":
-            return responses[f"unknowable_{slots['kind']}"]
+            key = f"unknowable_{slots['kind']}"
         case "greet":
-            part = "morning" if 4 <= now.hour < 12 else "afternoon" if now.hour < 18 else "evening"
-            return responses[f"greet_{part}" if now.hour >= 4 else "greet"]
+            part = "morning" if now.hour < 12 else "afternoon" if now.hour < 18 else "evening"
+            key = f"greet_{part}" if now.hour >= 4 else "greet"
         case "goodbye":
-            return responses["goodbye_night" if now.hour >= 21 or now.hour < 4 else "goodbye"]
-        case "thanks":
-            return responses["thanks"]
-    return None
+            key = "goodbye" if 4 <= now.hour < 21 else "goodbye_night"
+        case _:
+            key = intent if intent == "thanks" else ""
+    return responses.get(key)
 
 
 def day_of(slots: Slots, today: date) -> date:

@@ -69,7 +69,7 @@ _ORDINAL = re.compile(r"第(\d+)[条个项则]?|最后1?[条个项则]|最新的
 
 
 def words(tokens: Sequence[str]) -> str:
-    """The sentence on which everything here works: numbers in digits, no space between characters."""
+    """The sentence on which everything here works: numbers in digits, characters unspaced."""
     joined = re.sub(r"(?<=[㐀-鿿]) | (?=[㐀-鿿])", "", " ".join(tokens))
     return numbers.chinese(joined)
 

@@ -26,6 +26,7 @@ _PIECE = re.compile(
     rf"|(?P<three>(?:3|three) quarters)(?: of)? an|(?P<one>an?)) (?P<unit>{_LENGTH})\b"
     r"(?P<and> and a (?:half|quarter)\b)?"
 )
+_BARE_MINUTES = re.compile(r"(\d{1,2})(?! ?\w)")
 _JOINT = re.compile(r" (?:and )?(?=\d|half|a )")
 _HALF_OF_DAY = (
     r"(?: (?P<half>am|pm)\b| ?(?:in the |this |at )?"
@@ -36,18 +37,26 @@ _CLOCK = re.compile(
     r"|half past (?P<half_past>\d{1,2})"
     r"|(?:a )?quarter (?P<quarter>past|after|to|of) (?P<quarter_hour>\d{1,2})"
     r"|(?P<minutes>\d{1,2})(?: minutes?)? (?P<side>past|after|to) (?P<side_hour>\d{1,2})(?! minute)"
-    r"|(?P<joined>\d{1,2}[0-5]\d)(?= [ap]m\b)|(?P<hour>\d{1,2})(?::(?P<colon>\d{2})|\.(?P<dot>\d{2})(?= [ap]m)| (?:(?:oh|o) )?"
+    r"|(?P<joined>\d{1,2}[0-5]\d)(?= [ap]m\b)"
+    r"|(?P<hour>\d{1,2})(?::(?P<colon>\d{2})|\.(?P<dot>\d{2})(?= [ap]m)| (?:(?:oh|o) )?"
     r"(?P<spaced>\d{1,2}))?)"
     r"(?P<oclock> ?oclock)?" + _HALF_OF_DAY + r"(?! (?:percent|times|%))\b"
 )
 _DAY = re.compile(
     r"(?:on )?(?:the )?(?:(?P<after>day after tomorrow)|(?P<before>day before yesterday)"
-    r"|(?P<today>today|tonight|this (?=morning|afternoon|evening))|(?P<tomorrow>tomorrow)|(?P<yesterday>yesterday)"
-    r"|(?:in )?(?P<number>\d{1,3}) days? from (?:now|today)|in (?P<in>\d{1,3}) days?|(?P<ago>\d{1,3}) days? ago|(?P<week>in a week)"
+    r"|(?P<today>today|tonight|this (?=morning|afternoon|evening))"
+    r"|(?P<tomorrow>tomorrow)|(?P<yesterday>yesterday)"
+    r"|(?:in )?(?P<number>\d{1,3}) days? from (?:now|today)|in (?P<in>\d{1,3}) days?"
+    r"|(?P<ago>\d{1,3}) days? ago|(?P<week>in a week)"
     r"|(?:(?P<next>next)|this|coming)? ?(?P<weekday>" + "|".join(WEEKDAYS) + r")s?)"
     r"(?: ?(?:in the )?(?P<part>morning|afternoon|evening|night))?\b"
 )
+_RELATIVE = {"after": 2, "before": -2, "tomorrow": 1, "yesterday": -1, "week": 7}
 _PARTS = {"morning": "am", "afternoon": "pm", "evening": "pm", "night": "night", "tonight": "night"}
+_ORDINAL_WORDS = (
+    *("first", "second", "third", "fourth", "fifth"),
+    *("sixth", "seventh", "eighth", "ninth", "tenth"),
+)
 _ORDINALS = {
     word: number
     for number, word in enumerate(
@@ -87,17 +96,9 @@ def duration(text: str, start: int) -> tuple[int, Slots] | None:
         if last and unit >= last:
             break
         last, end = unit, piece.end()
-        amount = (
-            float(piece["number"])
-            if piece["number"]
-            else 0.5
-            if piece["half"]
-            else 0.25
-            if piece["quarter"]
-            else 0.75
-            if piece["three"]
-            else 1.0
-        )
+        shares = {"half": 0.5, "quarter": 0.25, "three": 0.75}
+        amount = next((share for name, share in shares.items() if piece[name]), 1.0)
+        amount = float(piece["number"] or amount)
         if piece["and"]:
             amount += 0.5 if "half" in piece["and"] else 0.25
         seconds += amount * unit
@@ -105,7 +106,7 @@ def duration(text: str, start: int) -> tuple[int, Slots] | None:
         if not joint:
             break
         at = joint.end()
-        bare = re.compile(r"(\d{1,2})(?! ?\w)").match(text, at)
+        bare = _BARE_MINUTES.match(text, at)
         if unit == 3600 and bare:  # one hour thirty
             seconds += 60 * int(bare[1])
             end = bare.end()
@@ -154,17 +155,8 @@ def day(text: str, start: int) -> tuple[int, Slots] | None:
     if not found:
         return None
     slots: dict[str, object] = {}
-    offset = (
-        2
-        if found["after"]
-        else -2
-        if found["before"]
-        else 1
-        if found["tomorrow"]
-        else -1
-        if found["yesterday"]
-        else int(found["number"] or found["in"] or 0) or -int(found["ago"] or 0) or (7 if found["week"] else 0)
-    )
+    offset = next((days for name, days in _RELATIVE.items() if found[name]), 0)
+    offset = offset or int(found["number"] or found["in"] or 0) or -int(found["ago"] or 0)
     if offset:
         slots["days"] = offset
     if found["weekday"]:
@@ -178,30 +170,33 @@ def moment(text: str, start: int, *, bare: bool = False) -> tuple[int, Slots] | 
     """Reads a time of day with or without a day, in either order."""
     slots: dict[str, object] = {}
     first_day = day(text, start)
-    part = ""
-    at = start
+    part, at = "", start
     if first_day:
-        at, part = first_day[0], (_DAY.match(text, start) or {"part": ""})["part"] or ""
         slots |= first_day[1]
-        at = (_LINK.match(text, at) or re.compile("").match(text, at)).end()  # type: ignore[union-attr]
+        part = _part_of_day(text[start : first_day[0]])
+        at = _after_link(text, first_day[0])
     time = clock(text, at, bare=bare)
     if not time:
         return None
     end, time_slots = time
     slots |= time_slots
-    if not first_day:
-        link = _LINK.match(text, end)
-        later = day(text, link.end()) if link else None
-        if later and link:
-            part = (_DAY.match(text, link.end()) or {"part": ""})["part"] or ""
-            if text[link.end() : later[0]].startswith("tonight"):
-                part = "night"
-            end = later[0]
-            slots |= later[1]
+    if not first_day and (later := day(text, _after_link(text, end))):
+        part = _part_of_day(text[end : later[0]])
+        end = later[0]
+        slots |= later[1]
     if part and slots.pop("either_half", False):
         hour, minute = (int(n) for n in str(slots["time"]).split(":"))
         slots |= clock_slots(hour, minute, _PARTS[part]) or {}
     return end, slots
+
+
+def _part_of_day(text: str) -> str:
+    return next((part for part in _PARTS if text.endswith(part)), "")
+
+
+def _after_link(text: str, at: int) -> int:
+    link = _LINK.match(text, at)
+    return link.end() if link else at
 
 
 def _ordinal(text: str, start: int) -> tuple[int, Slots] | None:

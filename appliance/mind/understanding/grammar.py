@@ -36,18 +36,10 @@ from appliance.mind.understanding.lexicon import Lexicon
 from appliance.mind.understanding.places import cities
 
 SLOTS = frozenset(
-    [
-        "moment",
-        "duration",
-        "day",
-        "place",
-        "percent",
-        "number",
-        "ordinal",
-        "expression",
-        "quantity",
-        "unit",
-    ]
+    {
+        *("moment", "duration", "day", "place", "percent"),
+        *("number", "ordinal", "expression", "quantity", "unit"),
+    }
 )
 """What the slot readers put into a sentence; other names in braces are free text."""
 NAME = "name"
@@ -57,6 +49,7 @@ FACT = "fact"
 TEXT = "text"
 MAX_EXPANSIONS = 4_000
 """Sentences of one template: what expands to more is slow to load and hard to foresee."""
+_TEMPLATE_ERRORS = (ParseError, HassilError, ValueError, KeyError, AssertionError, re.error)
 LEXICON_FILE = "_lexicon.yaml"
 
 
@@ -152,7 +145,7 @@ def load(folder: Path, lexicon: Lexicon, key: Callable[[str], str], literal: Lit
                     finished = key(text)
                     vocabulary.update(finished.split())
                     sentences.setdefault(finished, meaning)
-            except (ParseError, HassilError, ValueError, KeyError, AssertionError, re.error) as error:
+            except _TEMPLATE_ERRORS as error:
                 raise _wrong(path, f"template {sentence!r}: {error}", sentence) from error
     for pattern_, _ in patterns:
         vocabulary.update(re.findall(r"[a-z]{2,}", re.sub(r"\?P<\w+>|\\.", " ", pattern_.pattern)))

@@ -31,9 +31,7 @@ MAX_WORDS = 16
 Weight = Callable[[str], float]
 
 
-def nearest(
-    words: Sequence[str], keys: Sequence[str], weight: Weight
-) -> tuple[str, float] | None:
+def nearest(words: Sequence[str], keys: Sequence[str], weight: Weight) -> tuple[str, float] | None:
     """The one of ``keys`` most like ``words``, and the confidence (0 to 1) that it was meant."""
     if not words or len(words) > MAX_WORDS:
         return None

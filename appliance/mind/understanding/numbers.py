@@ -9,41 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_ONES = {
-    word: value
-    for value, word in enumerate(
-        [
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-            "seventeen",
-            "eighteen",
-            "nineteen",
-        ]
-    )
-}
-_TENS = {
-    word: 10 * value
-    for value, word in enumerate(
-        ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], start=2
-    )
-} | {"fourty": 40, "fourtyfive": 45}
+_BELOW_TWENTY = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
+    *("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen"),
+    *("seventeen", "eighteen", "nineteen"),
+)
+_TENS_WORDS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_ONES = {word: value for value, word in enumerate(_BELOW_TWENTY)}
+_TENS = {word: 10 * value for value, word in enumerate(_TENS_WORDS, start=2)} | {"fourty": 40}
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_FRACTIONS = {("half",): "5", ("quarter",): "25"}
+_FRACTIONS = {"half": "5", "quarter": "25"}
+_FIGURES = frozenset("0123456789")
 ENGLISH_WORDS = frozenset({*_ONES, *_TENS, *_SCALES, "hundred", "point"})
 
 _DIGITS = {c: i for i, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2, "兩": 2}
@@ -75,7 +51,7 @@ def english(words: Sequence[str]) -> list[str]:
 def _fraction(words: Sequence[str], number: str, end: int) -> tuple[str, int]:
     """Takes in "and a half", "and a quarter" after a whole number."""
     if tuple(words[end : end + 2]) == ("and", "a") and "." not in number:
-        digits = _FRACTIONS.get(tuple(words[end + 2 : end + 3]))
+        digits = _FRACTIONS.get(words[end + 2]) if end + 2 < len(words) else None
         if digits:
             return f"{number}.{digits}", end + 3
     return number, end
@@ -84,60 +60,66 @@ def _fraction(words: Sequence[str], number: str, end: int) -> tuple[str, int]:
 def _english_number(words: Sequence[str], at: int) -> tuple[str, int]:
     """The number that begins at ``at`` and where it ends; empty when none does."""
     first = words[at]
-    if first == "a" and at + 1 < len(words) and words[at + 1] in {"hundred", "thousand", "million"}:
-        total, group, room, end = 0, 1, 1, at + 1
-    elif _is_number(first):
-        total, group, room, end = 0, None, 0, at + 1
-        following = words[end] if end < len(words) else ""
-        if following != "hundred" and following not in _SCALES:
-            return first, end
-        total_text = float(first)
-        while end < len(words) and (words[end] == "hundred" or words[end] in _SCALES):
-            total_text *= 100 if words[end] == "hundred" else _SCALES[words[end]]
-            end += 1
-        return f"{total_text:.10g}" if total_text % 1 else str(int(total_text)), end
+    if _is_number(first):
+        return _scaled(words, at)
+    if first == "a" and words[at + 1 : at + 2] and words[at + 1] in {"hundred", *_SCALES}:
+        value, end = _whole(words, at + 1, group=1)
     elif first in _ONES or first in _TENS:
-        total, group, room, end = 0, 0, 100, at
+        value, end = _whole(words, at, group=0)
     else:
         return "", at
-    # ``room``: the next word must be below it, so that "seven thirty" stays two numbers.
-    limit = 10**15
+    return _decimals(words, str(value), end)
+
+
+def _scaled(words: Sequence[str], at: int) -> tuple[str, int]:
+    """Digits with a scale behind them: "2 million"."""
+    value, end = float(words[at]), at + 1
+    while end < len(words) and (words[end] == "hundred" or words[end] in _SCALES) and value < 1e15:
+        value *= _SCALES.get(words[end], 100)
+        end += 1
+    if end == at + 1:
+        return words[at], end
+    return f"{value:.10g}" if value % 1 else str(int(value)), end
+
+
+def _whole(words: Sequence[str], at: int, group: int) -> tuple[int, int]:
+    """A whole number in words. ``group``: what goes before a first "hundred" or "thousand"."""
+    total, limit = 0, 10**15
+    # The next word must be below ``room``, so that "seven thirty" stays two numbers.
+    room, end = (1, at) if group else (100, at)
     while end < len(words):
         word = words[end]
-        if word == "and" and room in (100, 1000) and end > at and end + 1 < len(words):
-            following = words[end + 1]
-            if words[end - 1] in {"hundred", *_SCALES} and (
-                following in _ONES or following in _TENS
-            ):
-                end += 1
-                continue
-            break
         if word in _TENS and room >= 100:
             group, room = group + _TENS[word], 10
-        elif word in _ONES and (_ONES[word] < room if room <= 10 else room >= 100):
-            if room == 10 and _ONES[word] == 0:
-                break
+        elif word in _ONES and (room >= 100 or (room == 10 and 0 < _ONES[word] < 10)):
             group, room = group + _ONES[word], 1
         elif word == "hundred" and 0 < group < 100:
             group, room = group * 100, 100
         elif word in _SCALES and group and _SCALES[word] < limit:
             limit = _SCALES[word]
             total, group, room = total + group * limit, 0, 1000
-        else:
+        elif not (word == "and" and _goes_on(words, end) and end > at):
             break
         end += 1
-    text = str(total + group)
-    if end + 1 < len(words) and words[end] == "point":
-        digits = ""
-        after = end + 1
-        while after < len(words) and (
-            _ONES.get(words[after], 10) < 10 or (words[after].isdigit() and words[after].isascii())
-        ):
-            digits += str(_ONES.get(words[after], words[after]))
-            after += 1
-        if digits:
-            return f"{text}.{digits}", after
-    return text, end
+    return total + group, end
+
+
+def _goes_on(words: Sequence[str], at: int) -> bool:
+    """Whether the "and" at ``at`` is inside a number: "one hundred and five"."""
+    after = words[at + 1 : at + 2]
+    return words[at - 1] in {"hundred", *_SCALES} and bool(
+        after and (after[0] in _ONES or after[0] in _TENS)
+    )
+
+
+def _decimals(words: Sequence[str], whole: str, end: int) -> tuple[str, int]:
+    """Takes in "point one four"."""
+    digits, at = "", end + 1
+    if words[end : end + 1] == ["point"]:
+        while at < len(words) and (_ONES.get(words[at], 10) < 10 or words[at] in _FIGURES):
+            digits += str(_ONES.get(words[at], words[at]))
+            at += 1
+    return (f"{whole}.{digits}", at) if digits else (whole, end)
 
 
 def chinese(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Cuts a transcript into words, each with its place in the original, and drops what says nothing."""
+"""Cuts a transcript into words, each with its place in the original; drops what says nothing."""
 
 from __future__ import annotations
 

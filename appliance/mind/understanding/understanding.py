@@ -78,12 +78,17 @@ class Understanding:
     def answer(self, understood: Understood, now: datetime) -> str | None:
         """The reply that needs nothing but a clock, see `answers.answer`."""
         return answers.answer(
-            understood.intent, understood.slots, now, self.language, self._lexicon, self.responses
+            understood.intent,
+            understood.slots,
+            now,
+            language=self.language,
+            lexicon=self._lexicon,
+            responses=self.responses,
         )
 
     def understand(self, text: str) -> Understood | None:
         """The intent of ``text``, or None when it is for the language model. Never raises."""
-        if len(text) > tokens.MAX_CHARACTERS * 4:
+        if len(text) > tokens.MAX_CHARACTERS:
             return None
         clean = tokens.clean(text)
         whole = tokens.tokenise(clean, self._lexicon)
