@@ -46,20 +46,19 @@ class Gate:
         app: what lies behind.
         accounts: who may enter.
         hosts: names that this machine answers to.
-        body_timeout_s: bound on the arrival of a body.
     """
+
+    body_timeout_s = BODY_TIMEOUT_S
 
     def __init__(
         self,
         app: ASGIApp,
         accounts: Accounts,
         hosts: frozenset[str],
-        body_timeout_s: float = BODY_TIMEOUT_S,
     ) -> None:
         self._app = app
         self._accounts = accounts
         self._hosts = hosts
-        self._body_timeout_s = body_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -83,7 +82,7 @@ class Gate:
         refusal = self._refusal(scope, headers, who)
         if refusal is None and scope["method"] not in SAFE_METHODS:
             try:
-                body = await asyncio.wait_for(_read(receive, headers), self._body_timeout_s)
+                body = await asyncio.wait_for(_read(receive, headers), self.body_timeout_s)
             except asyncio.TimeoutError:
                 refusal = PlainTextResponse("The request took too long.", 408)
             else:

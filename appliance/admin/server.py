@@ -99,7 +99,9 @@ class QuietServer(uvicorn.Server):
             )
 
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(create_protocol, host, port, ssl=tls)
+        server = await loop.create_server(
+            create_protocol, host, port, ssl=tls, ssl_handshake_timeout=HEAD_TIMEOUT_S
+        )
         self.servers.append(server)
 
 

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import select
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
-from panel_world import PASSWORD, SECRET, Running, admin_process, record, report
+from panel_world import PASSWORD, SECRET, Running, admin_process, free_port, record, report
 
-from appliance.admin.gate import COOKIE
+from appliance.admin.app import create_app
+from appliance.admin.gate import COOKIE, Gate
 from appliance.admin.pairing import read_code
+from appliance.admin.panel import Panel
+from appliance.admin.server import (
+    CONNECTIONS_PER_ADDRESS,
+    PromptProtocol,
+    QuietServer,
+    server_of,
+)
+from appliance.admin.settings import PanelSettings
+from appliance.config import Config
 from appliance.messages import (
     Accepted,
     AskText,
@@ -435,22 +447,27 @@ def test_metrics_name_every_contribution(paired: Running) -> None:
     assert named <= known
 
 
-def test_whoever_dawdles_is_hung_up_on(place, tmp_path, monkeypatch) -> None:
-    """The server alone, with a bound that a test can wait for."""
-    from appliance.admin.app import create_app
-    from appliance.admin.panel import Panel
-    from appliance.admin.server import PromptProtocol, server_of
-    from appliance.config import Config
-
-    monkeypatch.setattr(PromptProtocol, "head_timeout_s", 0.3)
-    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+@contextmanager
+def in_process(panel: Panel) -> Iterator[tuple[QuietServer, int]]:
+    """The server alone, so that a test can reach into it."""
     listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    server = server_of(create_app(Panel(Config(), place.runtime_dir)))
+    server = server_of(create_app(panel))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     assert server.up.wait(10)
     try:
+        yield server, listener.getsockname()[1]
+    finally:
+        server.stop()
+        thread.join(5)
+        panel.accounts.close()
+    assert not thread.is_alive()
+
+
+def test_whoever_dawdles_is_hung_up_on(place, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(PromptProtocol, "head_timeout_s", 0.3)
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    with in_process(Panel(Config(), place.runtime_dir)) as (_, port):
         for begun in (b"", b"GET / HT", b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nX: "):
             with socket.create_connection(("127.0.0.1", port), timeout=5) as slow:
                 slow.sendall(begun)
@@ -462,10 +479,58 @@ def test_whoever_dawdles_is_hung_up_on(place, tmp_path, monkeypatch) -> None:
             assert hung_up(second), "the second request of a connection"
         answer = httpx.get(f"http://127.0.0.1:{port}/health/live")
         assert answer.status_code == 200
-    finally:
-        server.stop()
-        thread.join(5)
-    assert not thread.is_alive()
+
+
+def test_a_body_that_does_not_come_is_not_awaited(place, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(Gate, "body_timeout_s", 0.3)
+    with in_process(Panel(Config(), place.runtime_dir)) as (_, port):
+        head = f"POST /pair HTTP/1.1\r\nHost: localhost:{port}\r\nSec-Fetch-Site: same-origin\r\n"
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as slow:
+            slow.sendall(f"{head}Content-Length: 100\r\n\r\nname=".encode())
+            assert b" 408 " in slow.recv(1000)
+
+
+def test_other_machines_are_answered_encrypted_once_there_is_an_owner(
+    place, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    certificate, key = str(tmp_path / "certificate.pem"), str(tmp_path / "key.pem")
+    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=test"
+    subprocess.run(
+        [*make.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True
+    )
+    panel = Panel(Config(), place.runtime_dir)
+    panel.settings = PanelSettings(
+        host="0.0.0.0", tls_port=free_port(), tls_certificate=certificate, tls_key=key
+    )
+    address = f"https://127.0.0.1:{panel.settings.tls_port}/health/live"
+    with in_process(panel) as (server, _):
+
+        async def open_outside(tls: ssl.SSLContext) -> None:
+            await server.also_listen(panel.settings.host, panel.settings.tls_port, tls)
+
+        panel.open_outside = open_outside
+        asyncio.run_coroutine_threadsafe(panel.open_if_paired(), server.loop).result(10)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(address, verify=False)
+        panel.accounts.add_user("Ada", "owner", "hash")
+        asyncio.run_coroutine_threadsafe(panel.open_if_paired(), server.loop).result(10)
+        answer = httpx.get(address, verify=False)
+        assert answer.status_code == 200
+        assert "max-age" in answer.headers["strict-transport-security"]
+
+
+def test_one_address_has_its_share_of_connections(running: Running) -> None:
+    with ExitStack() as stack:
+        opened = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", running.port), timeout=5))
+            for _ in range(CONNECTIONS_PER_ADDRESS + 3)
+        ]
+        for refused in opened[-3:]:
+            assert hung_up(refused)
+        opened[0].sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        read_until(opened[0], b'{"live":true}')
 
 
 def hung_up(connection: socket.socket) -> bool:
