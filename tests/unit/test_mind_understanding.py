@@ -79,6 +79,11 @@ def test_a_misheard_sentence_is_less_certain_than_a_clear_one(english):
     assert garbled.confidence < clear.confidence == 1.0
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_one_unknown_word_is_not_put_right(language, english, chinese):
+    assert understanding_of(language, english, chinese).understand("tiger") is None
+
+
 @pytest.mark.parametrize(
     "text", ["", " ", "...", "\x00\x1b[2J", "🙂🙂🙂", "{duration}", "''''", "%"]
 )
@@ -286,6 +291,7 @@ def test_when_an_alarm_rings(said, rings, english):
         ("What's the date today?", "and tomorrow?", "date", {"days": 1}),
         ("What time is it?", "And in Tokyo?", "time_now", {"place": "tokyo"}),
         ("Will it rain today?", "What about tomorrow?", "unknowable", {"kind": "weather"}),
+        ("Set a timer.", "Ten minutes.", "timer_set", {"duration_s": 600}),
         ("Set the volume to 30%.", "make it fifty", "volume_set", {"percent": 50}),
     ],
 )

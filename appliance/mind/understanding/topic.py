@@ -50,6 +50,8 @@ _SAME_SLOTS: Mapping[str, tuple[str, ...]] = {
     "unknowable": ("days", "weekday", "place"),
 }
 """Of an intent: the slots of which a follow-up must bring one."""
+_ASKED = frozenset({"timer_set", "alarm_set"})
+"""Where such a slot is missing the user was asked for it, and the bare answer is a follow-up."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,10 @@ class Topic:
         self, said: str, last: Understood, understanding: Understanding
     ) -> Understood | None:
         fragment, led = _fragment(said)
-        if not led:
-            return None
         wanted = _SAME_SLOTS[last.intent]
+        asked = last.intent in _ASKED and not any(name in last.slots for name in wanted)
+        if not (led or asked):
+            return None
         for variant in understanding.variants(fragment):
             rest = re.sub(r"\{(\w+)\}", "", variant.text)
             if _PREPOSITION.sub("", rest).strip(" ?？呢吧的了请in"):

@@ -98,7 +98,7 @@ class Understanding:
         found = self._exact(clean, whole, 1.0)
         if not found and heard != whole:
             found = self._exact(clean, heard, 1.0)
-        if not found:
+        if not found and len(heard) > 1:  # one word alone could be any word: "tiger"
             better = [token._replace(text=self._put_right(token.text)) for token in heard]
             if better != heard:
                 found = self._exact(clean, better, CORRECTED)
