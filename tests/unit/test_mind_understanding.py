@@ -67,6 +67,16 @@ def test_free_text_is_handed_over_as_it_was_said(said, intent, text, english):
     assert understood.text == said
 
 
+@pytest.mark.parametrize("text", ["delete everything", "cancel everything", "delete the file"])
+def test_nothing_is_forgotten_by_a_vague_word(text, english):
+    understood = english.understand(text)
+    assert understood is None or understood.intent != "forget"
+
+
+def test_a_question_is_not_remembered(chinese):
+    assert chinese.understand("记得吗") is None
+
+
 def test_chinese_free_text(chinese):
     understood = chinese.understand("请记住，我家的密码是蓝马七号。")
     assert (understood.intent, understood.slots) == ("remember", {"text": "我家的密码是蓝马七号"})
