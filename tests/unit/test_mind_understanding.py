@@ -74,7 +74,7 @@ def test_nothing_is_forgotten_by_a_vague_word(text, english):
 
 
 def test_a_question_is_not_remembered(chinese):
-    assert chinese.understand("记得吗") is None
+    assert chinese.understand("记得吗").intent != "remember"
 
 
 def test_chinese_free_text(chinese):

@@ -29,8 +29,6 @@ CORRECTED = 0.93
 """Confidence where a word had to be put right before a template fitted."""
 MOST_STRANGE = 1
 """Unknown words, beside one in five, with which a sentence may still be a misheard command."""
-SHORTEST_TEXT = 2
-"""Characters of free text: "记得吗" asks, and remembers no 吗."""
 TENTHS = 10
 """A volume up to this, said without "percent", is on a scale of ten."""
 SAME_WORD = 0.88
@@ -146,9 +144,8 @@ class Understanding:
             for variant in (Variant(plain), *variants[1:]):
                 found = pattern.match(variant.text)
                 free = {k: v for k, v in found.groupdict().items() if v} if found else {}
-                if not found or free.get(grammar.NAME) in self._lexicon.light_dropped:
-                    continue
-                if len(free.get(grammar.TEXT, "  ")) < SHORTEST_TEXT:
+                # "记得吗" asks, and remembers no 吗.
+                if not found or not self._lexicon.light_dropped.isdisjoint(free.values()):
                     continue
                 # The template that explains most of the sentence is meant.
                 length = sum(map(len, free.values()))
