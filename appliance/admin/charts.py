@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -52,12 +51,3 @@ def trend(values_ms: Sequence[float], longest_ms: float) -> str:
     return " ".join(
         f"{index * step:.1f},{HEIGHT - value * scale:.1f}" for index, value in enumerate(values_ms)
     )
-
-
-def needle(direction_deg: float | None) -> tuple[float, float] | None:
-    """Where a dial of radius 1 points: x to the right, y downwards; 0° is ahead (up), and angles
-    grow counterclockwise, as the array's do. None without a direction."""
-    if direction_deg is None:
-        return None
-    angle = math.radians(direction_deg)
-    return (round(-math.sin(angle), 3), round(-math.cos(angle), 3))

@@ -20,8 +20,6 @@ from appliance.errors import ApplianceError
 from appliance.processes import PROCESSES
 
 Kind = Literal["flag", "integer", "number", "choice", "text", "json"]
-NOT_HERE = frozenset({"runtime_dir", "models_dir", "profile"})
-"""Keys that move the ground the panel stands on: they are changed in the file, by hand."""
 _READERS: dict[str, tuple[str, ...]] = {
     "audio": ("capture", "tts"),
     "front_end": ("capture",),

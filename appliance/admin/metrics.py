@@ -57,6 +57,11 @@ class _Figures(Collector):
             "Browsers with a live connection.",
             {(): len(self._watchers)},
         )
+        yield _counter(
+            "appliance_panel_updates_replaced",
+            "Live updates that a slow browser did not get because a newer one came.",
+            {(): self._watchers.replaced},
+        )
         yield from self._processes(snapshot["processes"])
         yield from self._front_end(snapshot["front_end"])
         yield from self._turns()

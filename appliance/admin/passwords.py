@@ -12,6 +12,7 @@ import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -69,18 +70,23 @@ class Passwords:
                 return await asyncio.to_thread(work)
         finally:
             self._waiting -= 1
-            _give_back_memory()
 
 
-def _give_back_memory() -> None:
-    """The C library keeps the 19 MiB of a hash for the next one, which may come in a month."""
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        trim(0)
+@cache
+def _return_large_blocks() -> None:
+    """Have the C library give a hash's 19 MiB back to the system each time (``mallopt(3)``).
+
+    It would otherwise learn from the first that such blocks are wanted, and keep one per thread.
+    """
+    m_mmap_threshold, bytes_ = -3, 4 << 20
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        mallopt(m_mmap_threshold, bytes_)
 
 
 def _hasher() -> PasswordHasher:
     from argon2 import PasswordHasher
 
+    _return_large_blocks()
     return PasswordHasher(time_cost=_PASSES, memory_cost=_MEMORY_KIB, parallelism=_LANES)
 
 

@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse
 from appliance import __version__
 from appliance.admin import charts
 from appliance.admin.panel import identity_of
-from appliance.admin.store import ROLE_SCOPES, SCOPES
+from appliance.admin.store import SCOPES
 from appliance.admin.texts import LANGUAGES, choose, dictionary, text
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ def _environment() -> Environment:
         static=static_url,
         waterfall=charts.waterfall,
         trend=charts.trend,
-        needle=charts.needle,
     )
     return environment
 
@@ -98,7 +97,7 @@ def page(
             texts=_for_script(language),
             language=language,
             who=who,
-            owner=who is not None and who.scopes == ROLE_SCOPES["owner"],
+            owner=who is not None and who.role == "owner",
             csrf=who.csrf if who else "",
             path=request.url.path,
             **values,

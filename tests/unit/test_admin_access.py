@@ -9,6 +9,7 @@ import stat
 import time
 import zipfile
 
+import psutil
 import pytest
 from fastapi.routing import APIRoute
 from hypothesis import given
@@ -47,6 +48,18 @@ def test_a_password_is_checked_and_an_unknown_user_costs_the_same():
     hashed, verdicts = asyncio.run(scenario())
     assert hashed.startswith("$argon2id$")
     assert verdicts == [True, False, False, False]
+
+
+def test_a_check_leaves_no_memory_behind():
+    async def scenario():
+        passwords = Passwords()
+        hashed = await passwords.hash("four plain words here")
+        before = psutil.Process().memory_info().rss
+        for _ in range(4):
+            await passwords.verify(hashed, "another")
+        return psutil.Process().memory_info().rss - before
+
+    assert asyncio.run(scenario()) < 10_000_000
 
 
 def test_only_a_few_wait_for_the_slow_check():

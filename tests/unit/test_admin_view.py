@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.admin.broadcast import Broadcaster
-from appliance.admin.charts import WIDTH, needle, trend, waterfall
+from appliance.admin.charts import WIDTH, trend, waterfall
 from appliance.admin.render import FOLDER
 from appliance.admin.texts import LANGUAGES, choose, dictionary
 from appliance.admin.timeline import EVENT_KINDS, event_of
@@ -264,10 +264,7 @@ def test_waterfall_bars_follow_each_other_and_fit(parts, longest_ms):
     assert sum(bar.ms for bar in bars) == pytest.approx(sum(parts.values()))
 
 
-def test_drawings_point_the_right_way():
-    assert needle(None) is None
-    assert needle(0.0) == (0.0, -1.0), "ahead is up"
-    assert needle(90.0) == (-1.0, 0.0), "counterclockwise: left"
+def test_a_trend_goes_from_left_to_right_and_up():
     assert trend([5.0], 10.0) == ""
     assert trend([0.0, 10.0], 10.0) == "0.0,100.0 1000.0,0.0"
 
