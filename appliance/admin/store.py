@@ -140,8 +140,9 @@ class Accounts:
         sql = "insert into sessions values (?, ?, ?, ?, ?)"
         self._change(sql, _hash(token), name, secrets.token_urlsafe(24), now, now)
         self._change(
-            "delete from sessions where user = ?1 and hash not in (select hash from sessions "
-            "where user = ?1 order by seen_s desc, rowid desc limit ?2)",
+            "delete from sessions where user = ? and hash not in (select hash from sessions "
+            "where user = ? order by seen_s desc, rowid desc limit ?)",
+            name,
             name,
             _SESSIONS_PER_USER,
         )

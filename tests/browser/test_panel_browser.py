@@ -1,6 +1,6 @@
 """The panel in a real Chromium: pairing, a live turn, mute, settings, languages, accessibility.
 
-Screenshots for the README are written where ``APPLIANCE_SCREENSHOTS`` names a folder.
+Screenshots for the README are written where ``PANEL_SCREENSHOTS`` names a folder.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def turn(turn_id: str, slower: float = 1.0) -> object:
 
 
 def screenshot(page: Page, name: str) -> None:
-    if folder := os.environ.get("APPLIANCE_SCREENSHOTS"):
+    if folder := os.environ.get("PANEL_SCREENSHOTS"):
         page.evaluate(
             """() => { const file = document.querySelector("main > p code");
             if (file) file.textContent = "config/appliance.toml"; }"""
