@@ -145,7 +145,7 @@ class AsrConfig(Section):
     vocabulary: dict[str, float] = {}
     """Names and words that are often said here, each with a boost from 0 (a hint) to 10 (whatever
     sounds like it is it); 3 is usual."""
-    threads: int = Field(default=2, ge=1, le=64)
+    threads: int = Field(default=1, ge=1, le=64)
     """Processor threads of one transcription."""
 
 

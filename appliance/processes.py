@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from appliance.ipc.scheduling import RAISED_NICE
+
 HEARTBEAT_INTERVAL_MS = 500
 
 
@@ -31,8 +33,9 @@ class ProcessSpec:
     """Budget in percent of one core with the microphone open and nobody speaking."""
     memory_pss_mb: int
     """Budget with the default models."""
-    carries_audio: bool = False
-    """Somebody hears it when this process gets its processor late: it is scheduled first."""
+    nice: int = 0
+    """Below 0 somebody hears it when this process gets its processor late: it is scheduled first,
+    before asr, which in turn the user waits for while llm reads ahead."""
     accepts_requests: bool = False
     """Binds a second socket for requests of the command line and the panel."""
     keeps_state: bool = False
@@ -44,7 +47,7 @@ PROCESSES: dict[str, ProcessSpec] = {
     for spec in (
         ProcessSpec(
             name="capture",
-            carries_audio=True,
+            nice=RAISED_NICE,
             module="appliance.capture.main",
             purpose="microphones, without echo and noise, to mic ring",
             reads_rings=("speaker",),
@@ -57,7 +60,7 @@ PROCESSES: dict[str, ProcessSpec] = {
         ),
         ProcessSpec(
             name="vad",
-            carries_audio=True,
+            nice=RAISED_NICE,
             module="appliance.vad.main",
             purpose="finds speech in the mic ring",
             reads_rings=("mic",),
@@ -68,6 +71,7 @@ PROCESSES: dict[str, ProcessSpec] = {
             name="asr",
             module="appliance.asr.main",
             purpose="speech to text",
+            nice=RAISED_NICE // 2,
             reads_rings=("mic",),
             cpu_idle_percent=0.7,
             memory_pss_mb=350,
@@ -82,7 +86,7 @@ PROCESSES: dict[str, ProcessSpec] = {
         ),
         ProcessSpec(
             name="tts",
-            carries_audio=True,
+            nice=RAISED_NICE,
             module="appliance.tts.main",
             purpose="answer to speech, and its playback",
             writes_rings=("speaker",),
@@ -91,7 +95,7 @@ PROCESSES: dict[str, ProcessSpec] = {
         ),
         ProcessSpec(
             name="conductor",
-            carries_audio=True,
+            nice=RAISED_NICE,
             module="appliance.conductor.main",
             purpose="who has the floor",
             cpu_idle_percent=0.7,

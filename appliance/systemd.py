@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 from appliance.config import ENV_RUNTIME_DIR, PROJECT_ROOT
-from appliance.ipc.scheduling import RAISED_NICE
 from appliance.processes import PROCESSES, ProcessSpec
 
 UNITS_DIR = PROJECT_ROOT / "systemd"
@@ -39,7 +38,7 @@ def render_unit(spec: ProcessSpec) -> str:
     with SIGABRT, on which it writes its stacks to the journal. Restarts never end: what stops a
     process (a full ``/dev/shm``, a missing model) may pass, and ``ipc/process.py`` paces them.
     """
-    nice = f"Nice={RAISED_NICE}\n" if spec.carries_audio else ""
+    nice = f"Nice={spec.nice}\n" if spec.nice else ""
     instance = " %i" if spec.instances > 1 else ""
     state = "StateDirectory=voice-appliance\nStateDirectoryMode=0700\n" if spec.keeps_state else ""
     return f"""{_HEAD}[Unit]

@@ -57,8 +57,9 @@ _SPEAKING_AGAIN_MS = 400
 """A commit waits so long for a sound in the pause to become speech, or not."""
 _INTERRUPTED_BOUND_MS = 1_500
 """Longest wait for how much of an interrupted answer was played."""
-_PREPARED_WORDS = 3
-"""llm reads the question so many words at a time while it is being asked."""
+_PREPARED_WORDS = 2
+"""llm reads the question so many words at a time while it is being asked. Words that prove wrong
+cost it the time to read them again; it has nothing else to do."""
 _SLOW_MS = 700
 """Without a word of the answer for so long, it is going to be slow."""
 
@@ -264,7 +265,10 @@ class TurnTaker(Overlapping):
         if turn is None or self._state != "listening" or not self._settings.think_ahead:
             return
         earlier = [s.text for s in turn.segments if s.utterance_id != message.utterance_id]
-        question = " ".join([*(text for text in earlier if text), message.stable]).strip()
+        if any(s.paused for s in turn.segments):
+            return  # all the words are about to come, and llm must be free for them
+        words = f"{message.stable} {message.tail}".split()[:-1]  # the last may be half a word
+        question = " ".join([*(text for text in earlier if text), *words]).rstrip(".,!?…。，！？ ")
         if len(question.split()) >= len(turn.prepared.split()) + _PREPARED_WORDS:
             turn.prepared = question
             self._out.append(

@@ -62,8 +62,8 @@ def run(name: str, instance: int = 0) -> int:
             f"stop that appliance first, or set another runtime folder in "
             f"{configuration.ENV_RUNTIME_DIR}."
         )
-    if spec.carries_audio:
-        run_promptly()
+    if spec.nice:
+        run_promptly(spec.nice)
     module = importlib.import_module(spec.module)
     bus = Bus(
         runtime_dir=runtime_dir,

@@ -41,7 +41,7 @@ def use_short_slice() -> bool:
     return status == 0
 
 
-def raise_priority() -> bool:
+def raise_priority(nice: int = RAISED_NICE) -> bool:
     """Take a larger share where allowed (root, CAP_SYS_NICE, RLIMIT_NICE).
 
     With autogroups on, as most kernels have it, ``nice`` counts only within a session; the
@@ -51,15 +51,15 @@ def raise_priority() -> bool:
         Whether it was allowed.
     """
     try:
-        os.setpriority(os.PRIO_PROCESS, 0, RAISED_NICE)
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
     except PermissionError:
         return False
     with contextlib.suppress(OSError):  # no autogroups here
-        Path("/proc/self/autogroup").write_text(str(RAISED_NICE), encoding="ascii")
+        Path("/proc/self/autogroup").write_text(str(nice), encoding="ascii")
     return True
 
 
-def run_promptly() -> None:
+def run_promptly(nice: int = RAISED_NICE) -> None:
     """What a process that carries audio asks for: priority where allowed, short turns always."""
-    raise_priority()
+    raise_priority(nice)
     use_short_slice()

@@ -18,8 +18,10 @@ from pathlib import Path
 
 # llama.cpp's threads meet after every operation. By default OpenMP spins there for milliseconds,
 # and as soon as other processes want the cores a token takes several times as long: spin briefly,
-# then sleep (docs/decisions/0005-language-model.md). Read once, when the library is loaded.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+# then sleep. Where a thread is kept on its core, it is there when the others need it
+# (docs/decisions/0005-language-model.md). Both are read once, when the library is loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+os.environ.setdefault("OMP_PROC_BIND", "true" if len(os.sched_getaffinity(0)) <= 2 else "false")
 
 import llama_cpp.llama_cpp as lib
 import numpy as np
@@ -37,6 +39,8 @@ from appliance.llm.prompt import trim_history
 from appliance.messages import ChatMessage
 
 logger = logging.getLogger(__name__)
+
+os.sched_setaffinity(0, range(os.cpu_count() or 1))  # loading the library bound this thread too
 
 _BATCH_TOKENS = 128
 """Tokens evaluated per call: 64 are slower by a tenth, 512 take 100 MB more and gain little."""

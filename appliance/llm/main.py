@@ -31,6 +31,9 @@ TOPICS = (Prepare.topic, Generate.topic, Cancel.topic, ServiceLevel.topic)
 
 _PREPARE = "prepare"
 _CHANGE_BOUND_MS = 60_000
+_PHRASE_WORDS = 3
+"""An answer's first phrase may be spoken from so many words on: while they are heard the next ones
+are written."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,18 @@ def load_engine(config: Config, model: str) -> LlmEngine:
     return engine
 
 
-def before_question(messages: Sequence[ChatMessage], question: str = "") -> list[ChatMessage]:
+def before_question(messages: Sequence[ChatMessage], question: str = "") -> tuple[ChatMessage, ...]:
     """The messages with the opening of a question, which the whole question will begin with."""
-    return [*messages, ChatMessage("user", question)]
+    return *messages, ChatMessage("user", question)
+
+
+def begins_with(messages: Sequence[ChatMessage], read: Sequence[ChatMessage]) -> bool:
+    """Whether reading `read` is part of reading `messages`: then it is no time lost."""
+    *before, last = read or (ChatMessage("user", ""),)
+    if len(messages) <= len(before) or list(messages[: len(before)]) != before:
+        return False
+    following = messages[len(before)]
+    return following.role == last.role and following.text.startswith(last.text)
 
 
 class _Service:
@@ -81,6 +93,8 @@ class _Service:
         self._engine = engine
         self._model = config.llm.model
         self._first_clause_words = 0
+        self._reading: tuple[ChatMessage, ...] = ()
+        """What is read ahead at present, or was last."""
         self._worker = Worker("generate")
         self._bound_ms = config.conductor.llm_timeout_ms
         bus.wake_on(self._worker.descriptor)
@@ -91,14 +105,7 @@ class _Service:
             case Generate() as request:
                 self._take(request)
             case Prepare(messages=messages, question=question) if not self._worker.busy_ms():
-                self._worker.submit(
-                    _PREPARE,
-                    lambda _emit, cancelled: self._engine.warm(
-                        before_question(messages, question), cancelled
-                    ),
-                    bound_ms=self._bound_ms,
-                    on_error=lambda _: None,
-                )
+                self._read(before_question(messages, question))
             case ServiceLevel() as level:
                 self._first_clause_words = level.first_clause_words
                 if level.llm_model != self._model:
@@ -113,6 +120,15 @@ class _Service:
                     self._bus.publish(message)
                 case _Changed(model=model):
                     self._bus.ready(detail=model)
+
+    def _read(self, messages: tuple[ChatMessage, ...]) -> None:
+        self._reading = messages
+        self._worker.submit(
+            _PREPARE,
+            lambda _emit, cancelled: self._engine.warm(messages, cancelled),
+            bound_ms=self._bound_ms,
+            on_error=lambda _: None,
+        )
 
     def _change_model(self, model: str) -> None:
         """Load another model once the work in hand is done; the old one stays if that fails."""
@@ -135,13 +151,14 @@ class _Service:
     def _splitter(self) -> SentenceSplitter:
         words = self._first_clause_words
         if not words:
-            return SentenceSplitter(pieces_are_tokens=True)
+            return SentenceSplitter(first_phrase_words=_PHRASE_WORDS, pieces_are_tokens=True)
         return SentenceSplitter(
             first_clause_words=words, first_phrase_words=2 * words, pieces_are_tokens=True
         )
 
     def _take(self, request: Generate) -> None:
-        self._worker.cancel(_PREPARE)  # what it has read so far is kept
+        if not begins_with(request.messages, self._reading):
+            self._worker.cancel(_PREPARE)
         received_ns = time.monotonic_ns()
         sent = 0
         first_token_ns = 0
