@@ -336,6 +336,33 @@ def events(
 
 
 @app.command()
+def pair(
+    *,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Forget everybody first: for a lost password.")
+    ] = False,
+) -> None:
+    """Show the code with which the panel's first owner signs up."""
+    from appliance.admin.pairing import read_code
+    from appliance.admin.settings import PanelSettings
+    from appliance.admin.store import Accounts
+
+    config = configuration.load()
+    settings = PanelSettings.of(config)
+    if reset:
+        Accounts(settings.data_path(config)).reset()
+        console.print("Nobody has an account any more. Start the appliance anew to pair it again.")
+        return
+    code = read_code(config.runtime_path)
+    if code is None:
+        raise ApplianceError(
+            "The panel waits for nobody: either the appliance does not run ('appliance run'), or "
+            "it has an owner already ('appliance pair --reset' forgets a lost password)."
+        )
+    console.print(f"{code}   (enter it at http://localhost:{settings.port}/)")
+
+
+@app.command()
 def doctor(
     *,
     chirp: Annotated[

@@ -83,6 +83,11 @@ class Place:
     def sockets(self) -> list[str]:
         return sorted(path.name for path in self.runtime_dir.iterdir() if path.is_socket())
 
+    def forget_sockets(self) -> None:
+        """Remove those of processes that were ended as no supervisor would."""
+        for name in self.sockets():
+            (self.runtime_dir / name).unlink()
+
 
 def living_children() -> set[int]:
     """Child processes of this one, without Python's own helper."""

@@ -4,54 +4,33 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import platform
 import subprocess
 import sys
 import zipfile
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
 from appliance import __version__
 from appliance.config import Config
 from appliance.errors import ApplianceError
-from appliance.ipc.log import RateLimit
+from appliance.ipc.log import LOG_FOLDER
 
-_FOLDER = "log"
-_FILE_BYTES = 256 << 10
 _TAIL_BYTES = 64 << 10
 _COMMAND_BOUND_S = 120
 _PRIVATE = frozenset({"system_prompt", "vocabulary", "wake_word", "figures_ms"})
 """Keys that may hold words of the owner, or are of no use to anybody else."""
 
 
-def keep_log(runtime_dir: Path, label: str) -> None:
-    """Also keep this process's log in the runtime folder, bounded, for the panel to show.
-
-    Args:
-        runtime_dir: private, on a memory file system.
-        label: the process, with its instance.
-    """
-    folder = runtime_dir / _FOLDER
-    folder.mkdir(mode=0o700, exist_ok=True)
-    handler = RotatingFileHandler(
-        folder / f"{label}.log", maxBytes=_FILE_BYTES, backupCount=1, encoding="utf-8", delay=True
-    )
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
-    handler.addFilter(RateLimit())
-    logging.getLogger().addHandler(handler)
-
-
 class Logs:
     """The logs that processes keep in the runtime folder.
 
     Args:
-        runtime_dir: the same as of `keep_log`.
+        runtime_dir: the same as of `appliance.ipc.log.keep_log`.
     """
 
     def __init__(self, runtime_dir: Path) -> None:
-        self._folder = runtime_dir / _FOLDER
+        self._folder = runtime_dir / LOG_FOLDER
 
     def processes(self) -> list[str]:
         """Who has a log."""

@@ -8,7 +8,6 @@ import ssl
 import threading
 
 from appliance.admin.app import create_app
-from appliance.admin.diagnosis import keep_log
 from appliance.admin.panel import Panel
 from appliance.admin.server import server_of
 from appliance.config import Config
@@ -43,7 +42,6 @@ def _listen(port: int) -> socket.socket:
 def main(config: Config, bus: Bus) -> None:
     """Run until the bus says stop."""
     panel = Panel(config, bus.runtime_dir)
-    keep_log(bus.runtime_dir, bus.process)
     listener = _listen(panel.settings.port)
     server = server_of(create_app(panel))
 

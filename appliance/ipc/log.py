@@ -9,7 +9,12 @@ import logging
 import os
 import sys
 import time
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 
+LOG_FOLDER = "log"
+"""In the runtime folder, which is private and on a memory file system."""
+_FILE_BYTES = 256 << 10
 _BURST = 20
 _REFILL_PER_S = 2.0
 
@@ -55,6 +60,23 @@ def set_up_logging(process: str, level: str) -> None:
     )
     handler.addFilter(RateLimit())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def keep_log(runtime_dir: Path, label: str) -> None:
+    """Also keep this process's log in the runtime folder, bounded, for the panel to show.
+
+    Args:
+        runtime_dir: see `LOG_FOLDER`.
+        label: the process, with its instance.
+    """
+    folder = runtime_dir / LOG_FOLDER
+    folder.mkdir(mode=0o700, exist_ok=True)
+    handler = RotatingFileHandler(
+        folder / f"{label}.log", maxBytes=_FILE_BYTES, backupCount=1, encoding="utf-8", delay=True
+    )
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    handler.addFilter(RateLimit())
+    logging.getLogger().addHandler(handler)
 
 
 def _to_journal() -> bool:

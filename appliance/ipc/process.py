@@ -20,7 +20,7 @@ from types import FrameType
 from appliance import config as configuration
 from appliance.errors import ApplianceError
 from appliance.ipc.bus import Bus
-from appliance.ipc.log import set_up_logging
+from appliance.ipc.log import keep_log, set_up_logging
 from appliance.ipc.scheduling import run_promptly
 from appliance.ipc.segment import FileLock
 from appliance.processes import PROCESSES
@@ -55,6 +55,7 @@ def run(name: str, instance: int = 0) -> int:
     faulthandler.enable()
     faulthandler.register(STACK_DUMP_SIGNAL, all_threads=True, chain=False)
     runtime_dir = config.prepare_runtime_dir()
+    keep_log(runtime_dir, label)
     lock = FileLock(runtime_dir / f"{name}.{instance}.lock")
     if not lock.acquire(about=str(os.getpid())):
         raise ApplianceError(

@@ -109,8 +109,7 @@ def asr(place, models: Path) -> Iterator[Asr]:
     ring.close()
     for bus in buses:
         bus.close()
-    for path in place.runtime_dir.iterdir():
-        path.unlink()
+    place.forget_sockets()
 
 
 def test_words_come_while_speech_goes_on_and_whole_at_its_end(asr: Asr) -> None:

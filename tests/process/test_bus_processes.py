@@ -193,8 +193,7 @@ def test_a_killed_publisher_restarted_at_once_is_heard_within_a_second(place):
             process.kill()
             process.join()
         subscription.close()
-        for path in place.runtime_dir.iterdir():
-            path.unlink()
+        place.forget_sockets()
 
 
 def test_the_heartbeat_comes_from_the_loop_and_ends_with_it(bus, place):

@@ -92,8 +92,7 @@ def crew(place):
         process.join()
     # what killed writers leave is removed as the next writer would do it
     segment.remove_dead_segments(place.shm_prefix, "mic")
-    for path in place.runtime_dir.iterdir():
-        path.unlink()
+    place.forget_sockets()
 
 
 def expect(connection, timeout_s=30.0):

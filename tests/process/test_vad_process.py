@@ -77,8 +77,7 @@ def vad(place, request) -> Iterator[Say]:
     ear.close()
     ring.close()
     bus.close()
-    for path in place.runtime_dir.iterdir():
-        path.unlink()
+    place.forget_sockets()
 
 
 def utterance() -> Samples:
@@ -125,5 +124,4 @@ def test_an_unknown_wake_word_ends_it_with_the_known_ones(place) -> None:
     )
     assert done.returncode != 0
     assert "okay_nabu" in done.stdout + done.stderr
-    for path in place.runtime_dir.iterdir():
-        path.unlink()
+    place.forget_sockets()

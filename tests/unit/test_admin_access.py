@@ -19,7 +19,7 @@ from appliance import config as configuration
 from appliance.admin import api, doors, pages
 from appliance.admin.audit import Audit
 from appliance.admin.configfile import ConfigFile, entries, parse, restarts
-from appliance.admin.diagnosis import Logs, bundle, keep_log, without_words
+from appliance.admin.diagnosis import Logs, bundle, without_words
 from appliance.admin.doors import _local
 from appliance.admin.gate import form_of
 from appliance.admin.pairing import Pairing, read_code
@@ -29,6 +29,7 @@ from appliance.admin.settings import PanelSettings, is_loopback
 from appliance.admin.store import CONFIGURE, READ, WORDS, Accounts
 from appliance.config import Config
 from appliance.errors import ApplianceError
+from appliance.ipc.log import keep_log
 from appliance.processes import PROCESSES
 
 # --- passwords and attempts --------------------------------------------------------------------
