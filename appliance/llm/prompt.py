@@ -14,12 +14,25 @@ DEFAULT_SYSTEM_PROMPT = (
 )
 """Static, so that its evaluation stays in the prefix cache for every turn of every session."""
 
-EXAMPLE = (
+EXAMPLES = (
     ChatMessage("user", "Where is the Eiffel Tower?"),
     ChatMessage("assistant", "In Paris. It stands on the Champ de Mars."),
+    ChatMessage("user", "Why is the sea salty?"),
+    ChatMessage(
+        "assistant",
+        "Because of rocks. Rain washes minerals out of them, and rivers carry these to the sea.",
+    ),
+    ChatMessage("user", "How many sides does a hexagon have?"),
+    ChatMessage("assistant", "Six. They are all equal in a regular one."),
+    ChatMessage("user", "Can you explain what a glacier is?"),
+    ChatMessage(
+        "assistant",
+        "A river of ice. It forms where more snow falls than melts, and moves slowly downhill.",
+    ),
 )
-"""Shows what the instructions do not bring a small model to do: begin with the few words that
-answer the question. They can be spoken while the rest is still being written."""
+"""Show what the instructions do not bring a small model to do: begin with the few words that
+answer the question. They can be spoken while the rest is still being written. With one example the
+first phrase has 7 tokens in the median, with four 4 (the 1.5B model, 40 other questions)."""
 
 _CONFUSED_BY_EXAMPLES = frozenset({"smollm2-135m"})
 
@@ -33,7 +46,7 @@ def opening(system_prompt: str, model: str) -> tuple[ChatMessage, ...]:
     """
     if system_prompt or model in _CONFUSED_BY_EXAMPLES:
         return (ChatMessage("system", system_prompt or DEFAULT_SYSTEM_PROMPT),)
-    return (ChatMessage("system", DEFAULT_SYSTEM_PROMPT), *EXAMPLE)
+    return (ChatMessage("system", DEFAULT_SYSTEM_PROMPT), *EXAMPLES)
 
 
 TRIM_STEP = 4
