@@ -146,6 +146,8 @@ class NearEnd(Message, frozen=True, kw_only=True):
     """When the first frame that sounds like speech was captured."""
     far_end_active: bool
     """Whether the loudspeaker played meanwhile."""
+    spans: tuple[Span, ...] = ()
+    """What was heard, once it is over."""
 
 
 class WakeWord(Message, frozen=True, kw_only=True):

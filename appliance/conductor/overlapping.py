@@ -9,6 +9,7 @@ from __future__ import annotations
 from appliance.conductor.answering import Answering
 from appliance.conductor.overlap import MOST_MS, OverlapJudge
 from appliance.conductor.turn import Segment, Turn, TurnSettings, merge_spans
+from appliance.conductor.words import is_stop, plain
 from appliance.messages import (
     NearEnd,
     OverlapKind,
@@ -40,6 +41,9 @@ class Overlapping(Answering):
         self._overlap_segment: Segment | None = None
         self._paused_answer = False
         self._muted = False
+        self._aside: Segment | None = None
+        """A short sound over the answer, whose words are not known yet."""
+        self._aside_onset_ns = 0
 
     def _take_floor(self, segment: Segment) -> None:
         """What was said over an answer begins a turn of its own."""
@@ -68,6 +72,36 @@ class Overlapping(Answering):
         overlap.active_ns = self._now_ns
         overlap.reason = "it never became speech"
         self._decide("noise")
+        self._hear_aside(message)
+
+    def _hear_aside(self, sound: NearEnd) -> None:
+        """It was too short for speech, and the answer goes on; but it may have been "stop"."""
+        turn = self._turn
+        if turn is None or self._state != "speaking" or self._muted or not sound.spans:
+            return
+        self._aside = Segment(f"aside-{sound.onset_ns:x}", sound.spans, paused=True, ended=True)
+        self._aside_onset_ns = sound.onset_ns
+        self._transcribe(self._aside)
+
+    def _words_aside(self, message: Transcript) -> bool:
+        """Obey if a short sound was a wish for silence; False when these words are not its."""
+        aside, turn = self._aside, self._turn
+        if aside is None or aside.request is None:
+            return False
+        if aside.request.request_id != message.request_id:
+            return False
+        self._aside = None
+        own = plain(" ".join(self._in_the_air()))
+        meant = is_stop(message.text) and f" {plain(message.text)} " not in f" {own} "
+        if meant and turn is not None and self._state == "speaking" and self._overlap is None:
+            aside.text, aside.speech_end_ns = message.text, self._now_ns
+            self._overlap = OverlapJudge(
+                self._aside_onset_ns, aside.utterance_id, active_ns=self._now_ns
+            )
+            self._overlap.reason = "asked for silence in a word too short for speech"
+            self._overlap_segment = aside
+            self._decide("interruption")
+        return True
 
     def _on_ducked(self, message: PlaybackDucked) -> None:
         turn = self._turn

@@ -380,7 +380,7 @@ class TurnTaker(Overlapping):
         if self._overlap_segment is not None and self._words_over_answer(message):
             return
         turn = self._turn
-        if turn is None:
+        if self._words_aside(message) or turn is None:
             return
         for segment in turn.segments:
             if segment.request and segment.request.request_id == message.request_id:

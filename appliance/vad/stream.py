@@ -29,6 +29,8 @@ ANNOUNCED_BLOCKS = 2
 """So many of the newest blocks an announcement's direction is about."""
 CONTINUED_SAMPLES = RATE_HZ // 3
 """`SpeechContinued` comes so often while speech lasts."""
+_BEFORE_ONSET_SAMPLES = RATE_HZ // 5
+"""The reflex lags at soft onsets."""
 
 
 def without_stale(messages: Sequence[Message]) -> list[Message]:
@@ -106,7 +108,7 @@ class SpeechStream:
             speech = self._take(position, block)
             self._far_end_met = far_end_active or (was_active and self._far_end_met)
             if self._reflex.active is not was_active:
-                messages.append(self._near_end())
+                messages.append(self._near_end(position + BLOCK_SAMPLES))
             messages += speech
         return messages
 
@@ -162,12 +164,14 @@ class SpeechStream:
             )
         return messages
 
-    def _near_end(self) -> NearEnd:
+    def _near_end(self, end: int) -> NearEnd:
+        begin = max(0, self._reflex.onset - _BEFORE_ONSET_SAMPLES)
         return NearEnd(
             session_id=self._session_id,
             active=self._reflex.active,
             onset_ns=self._timeline.time_ns(self._reflex.onset),
             far_end_active=self._far_end_met,
+            spans=() if self._reflex.active else self._timeline.spans(begin, end),
         )
 
     def _message(self, event: detection.SpeechEvent) -> Message:

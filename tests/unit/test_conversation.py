@@ -499,3 +499,29 @@ def test_every_state_has_an_exit_and_history_is_what_was_played(
     told = [m.text for m in asked_with if m.role == "assistant"]
     assert told == [r for m in records for r in [m.reply] if r and m.transcript][-len(told) :]
     assert set(told) <= set(replies)
+
+
+@pytest.mark.parametrize(
+    ("words", "own", "obeyed"),
+    [
+        ("Stop.", "It is a long story.", True),
+        ("Stop.", "The bus will stop there.", False),
+        ("Mm.", "It is a long story.", False),
+        ("", "It is a long story.", False),
+    ],
+)
+def test_a_word_too_short_for_speech_is_obeyed_if_it_asks_for_silence(
+    world: World, words: str, own: str, obeyed: bool
+) -> None:
+    answer = world.speaks(own)
+    world.near_end(active=True)
+    world.ducks()
+    world.now_ms += 300
+    world.near_end(active=False)
+    assert world.count(Restore) == 1, "the answer goes on meanwhile"
+    world.transcript(words)
+    assert (answer in {m.id for m in world.sent if isinstance(m, Cancel)}) is obeyed
+    if obeyed:
+        assert world.last(TurnRecord).outcome == "stopped"
+    else:
+        assert world.taker.state == "speaking"

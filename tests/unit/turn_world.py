@@ -228,7 +228,13 @@ class World:
 
     def near_end(self, *, active: bool) -> list[Message]:
         return self.hear(
-            NearEnd(session_id=SESSION, active=active, onset_ns=self.now_ns, far_end_active=True)
+            NearEnd(
+                session_id=SESSION,
+                active=active,
+                onset_ns=self.now_ns,
+                far_end_active=True,
+                spans=() if active else (Span(1, 1, 50),),
+            )
         )
 
     def ducks(self) -> list[Message]:
