@@ -210,10 +210,27 @@ class ConductorConfig(Section):
 
 
 class AdminConfig(Section):
-    """The health page."""
+    """The panel: where it listens, where its accounts are, what it tolerates."""
 
     port: int = Field(default=8642, ge=1, le=65535)
-    """On 127.0.0.1 only."""
+    """Port of the panel and its API on 127.0.0.1."""
+    host: str = "127.0.0.1"
+    """Address to answer others on, such as ``0.0.0.0``. Needs ``tls_certificate`` and ``tls_key``,
+    and is opened only once the panel is paired."""
+    names: tuple[str, ...] = ()
+    """Further names that browsers may use for this machine, such as ``box.local``."""
+    tls_port: int = Field(default=8643, ge=1, le=65535)
+    """Port on ``host``, encrypted; ``port`` is on 127.0.0.1 always."""
+    tls_certificate: str = ""
+    """PEM file with the certificate and its chain."""
+    tls_key: str = ""
+    """PEM file with its private key."""
+    data_dir: str = ""
+    """Accounts and the audit log; empty picks the system's place."""
+    session_days: int = Field(default=30, ge=1, le=365)
+    """So long a browser stays signed in."""
+    watchers: int = Field(default=100, ge=1, le=1000)
+    """Live connections at once."""
 
 
 class LoggingConfig(Section):

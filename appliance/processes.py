@@ -105,7 +105,8 @@ PROCESSES: dict[str, ProcessSpec] = {
         ProcessSpec(
             name="admin",
             module="appliance.admin.main",
-            purpose="health over HTTP on this machine",
+            purpose="the panel and its API",
+            keeps_state=True,
             cpu_idle_percent=1.0,
             memory_pss_mb=110,
         ),

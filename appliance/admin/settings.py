@@ -6,42 +6,19 @@ import ipaddress
 import os
 from pathlib import Path
 
-from pydantic import Field
-
-from appliance.config import Config, Section
+from appliance.config import AdminConfig, Config
 
 _ENV_STATE_DIR = "STATE_DIRECTORY"
 """Set by systemd for units with a ``StateDirectory=``."""
 
 
-class PanelSettings(Section):
-    """The panel. Keys that ``[admin]`` of the configuration has are taken from there."""
-
-    port: int = Field(default=8642, ge=1, le=65535)
-    """Port of the panel and its API on 127.0.0.1."""
-    host: str = "127.0.0.1"
-    """Address to answer others on, such as ``0.0.0.0``. Needs ``tls_certificate`` and ``tls_key``,
-    and is opened only once the panel is paired."""
-    names: tuple[str, ...] = ()
-    """Further names that browsers may use for this machine, such as ``box.local``."""
-    tls_port: int = Field(default=8643, ge=1, le=65535)
-    """Port on ``host``, encrypted; ``port`` is on 127.0.0.1 always."""
-    tls_certificate: str = ""
-    """PEM file with the certificate and its chain."""
-    tls_key: str = ""
-    """PEM file with its private key."""
-    data_dir: str = ""
-    """Accounts and the audit log; empty picks the system's place."""
-    session_days: int = Field(default=30, ge=1, le=365)
-    """So long a browser stays signed in."""
-    watchers: int = Field(default=100, ge=1, le=1000)
-    """Live connections at once."""
+class PanelSettings(AdminConfig):
+    """``[admin]`` of the configuration, and what follows from it."""
 
     @classmethod
     def of(cls, config: Config) -> PanelSettings:
-        """The keys of ``[admin]`` that are known here."""
-        given = config.admin.model_dump()
-        return cls.model_validate({key: given[key] for key in cls.model_fields if key in given})
+        """What the configuration says."""
+        return cls.model_validate(config.admin.model_dump())
 
     @property
     def is_local(self) -> bool:
