@@ -18,9 +18,12 @@ _LONG_BACKCHANNEL_MS = 2_000
 """Even known encouraging words are said no longer than this."""
 _SHORT_MS = 800
 """Speech that ended within this, and whose words nobody knows in time, was none."""
-_SURE_WORDS = 2
-_SURE_MS = 450
-"""Fewer words than that are believed from this duration on."""
+_SURE_WORDS = 3
+_SURE_MS = 700
+"""Before a pause, fewer words than that are believed from this duration on: a listener's "mm-hm" is
+shorter, and is heard as all kinds of words. The answer is silent by then."""
+_SURE_LOGPROB = -0.65
+"""Mean log-probability from which the words of a short utterance are believed."""
 MOST_MS = 2_500
 """Bound on any undecided overlap."""
 
@@ -43,13 +46,16 @@ class OverlapJudge:
         """Of the speech so far."""
         return max(0, self.active_ns - self.onset_ns) / 1e6
 
-    def words(self, text: str, spoken: Sequence[str], *, final: bool) -> OverlapKind | None:
+    def words(
+        self, text: str, spoken: Sequence[str], *, final: bool, avg_logprob: float = 0.0
+    ) -> OverlapKind | None:
         """Take words that were heard.
 
         Args:
             text: all words of the overlap so far; may be empty.
             spoken: pieces of the answer that may be in the air.
             final: whether the speech has paused: then there will be a verdict.
+            avg_logprob: how sure they are, if that is known.
 
         Returns:
             The verdict; None when it is too early.
@@ -63,6 +69,8 @@ class OverlapJudge:
             return self._because("echo", "the words are the answer's own")
         if is_backchannel(said) and self.duration_ms() < _LONG_BACKCHANNEL_MS:
             return self._because("backchannel", "an encouraging word") if final else None
+        if final and avg_logprob < _SURE_LOGPROB and self.duration_ms() < _SURE_MS:
+            return self._because("noise", "short, and its words are doubtful")
         enough = len(said.split()) >= _SURE_WORDS or self.duration_ms() >= _SURE_MS
         if final or enough:
             return self._because("interruption", "said something of their own")

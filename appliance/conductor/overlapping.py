@@ -162,7 +162,12 @@ class Overlapping(Answering):
         segment.text = "" if message.error else message.text
         spoken = self._in_the_air()
         final = segment.paused
-        kind = overlap.words(segment.text, spoken, final=final and not message.error)
+        kind = overlap.words(
+            segment.text,
+            spoken,
+            final=final and not message.error,
+            avg_logprob=message.avg_logprob,
+        )
         if kind is None and message.error:
             overlap.reason = "asr failed"
             kind = "interruption"  # better silent than deaf

@@ -224,19 +224,22 @@ def test_a_tts_that_never_says_what_was_played_does_not_block(world: World) -> N
 
 
 @pytest.mark.parametrize(
-    ("words", "kind"),
+    ("words", "avg_logprob", "kind"),
     [
-        ("Mm-hmm.", "backchannel"),
-        ("Yeah, okay.", "backchannel"),
-        ("", "noise"),
-        ("is the capital of Italy", "echo"),
+        ("Mm-hmm.", -0.9, "backchannel"),
+        ("Yeah, okay.", -0.3, "backchannel"),
+        ("", -0.3, "noise"),
+        ("In a month.", -0.9, "noise"),
+        ("is the capital of Italy", -0.3, "echo"),
     ],
 )
-def test_what_is_no_interruption_lets_the_answer_go_on(world: World, words: str, kind: str) -> None:
+def test_what_is_no_interruption_lets_the_answer_go_on(
+    world: World, words: str, avg_logprob: float, kind: str
+) -> None:
     answer = world.speaks()
     start = world.over()
     end = world.over_ends("over", start)
-    out = world.transcript(words)
+    out = world.transcript(words, avg_logprob=avg_logprob)
     assert [m.utterance_id for m in out if isinstance(m, Restore)] == [answer]
     assert world.taker.state == "speaking"
     world.now_ms += 700
