@@ -72,9 +72,8 @@ class OverlapJudge:
         if final and avg_logprob < _SURE_LOGPROB and self.duration_ms() < _SURE_MS:
             return self._because("noise", "short, and its words are doubtful")
         enough = len(said.split()) >= _SURE_WORDS or self.duration_ms() >= _SURE_MS
-        if final or enough:
-            return self._because("interruption", "said something of their own")
-        return None
+        claims = final or enough
+        return self._because("interruption", "said something of their own") if claims else None
 
     def time(self) -> OverlapKind | None:
         """The verdict by duration alone, if it is long enough."""

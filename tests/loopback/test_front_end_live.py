@@ -262,9 +262,6 @@ def interrupted(rig: Rig, room: VirtualRoom, ears: Ears, speech: Samples) -> tup
     return since_ns, near_end
 
 
-@pytest.mark.xfail(
-    strict=False, reason="fails on a busy machine since answers can be interrupted: to be looked at"
-)
 def test_the_user_is_heard_over_the_answer(rig: Rig, room: VirtualRoom, ears: Ears) -> None:
     speech, text = spoken()
     since_ns, near_end = interrupted(rig, room, ears, speech)
