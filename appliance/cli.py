@@ -99,7 +99,7 @@ def run(
             return
         where = "virtual devices (no sound card)" if loopback else "the sound card"
         console.print(f"[bold green]Ready[/]: listening on {where}. Ctrl-C stops it.")
-        console.print(f"Health: http://127.0.0.1:{config.admin.port}/health")
+        console.print(f"Panel: http://localhost:{config.admin.port}/")
         if loopback and demo:
             console.print("Asking myself a recorded question ...")
             answer = running.supervise_while(
