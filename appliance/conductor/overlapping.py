@@ -79,6 +79,8 @@ class Overlapping(Answering):
         turn = self._turn
         if turn is None or self._state != "speaking" or self._muted or not sound.spans:
             return
+        if self._aside is not None and self._aside.request is not None:
+            self._cancel(self._aside.request.request_id)  # asr hears the newest sound only
         self._aside = Segment(f"aside-{sound.onset_ns:x}", sound.spans, paused=True, ended=True)
         self._aside_onset_ns = sound.onset_ns
         self._transcribe(self._aside)

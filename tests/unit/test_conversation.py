@@ -528,3 +528,19 @@ def test_a_word_too_short_for_speech_is_obeyed_if_it_asks_for_silence(
         assert world.last(TurnRecord).outcome == "stopped"
     else:
         assert world.taker.state == "speaking"
+
+
+def test_of_several_short_sounds_only_the_newest_is_heard(world: World) -> None:
+    answer = world.speaks()
+    for _ in range(2):
+        world.near_end(active=True)
+        world.ducks()
+        world.now_ms += 300
+        world.near_end(active=False)
+        world.now_ms += 50
+    first, second = [m.request_id for m in world.sent if isinstance(m, Transcribe)][-2:]
+    cancelled = {m.id for m in world.sent if isinstance(m, Cancel)}
+    assert first in cancelled
+    assert second not in cancelled
+    world.transcript("Stop.")
+    assert answer in {m.id for m in world.sent if isinstance(m, Cancel)}
