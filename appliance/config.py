@@ -179,6 +179,44 @@ class TtsConfig(Section):
     """So much audio is synthesised ahead of what is played."""
 
 
+class McpServerConfig(Section):
+    """A program on this machine that offers tools (Model Context Protocol over stdio)."""
+
+    command: tuple[str, ...] = Field(min_length=1)
+    """Program and arguments; no shell."""
+    tools: tuple[str, ...] = Field(min_length=1)
+    """Those that may be used."""
+    confirm: tuple[str, ...] = ()
+    """Those of them that need a yes each time."""
+    environment: dict[str, str] = {}
+    """Beside PATH, HOME, LANG and TZ."""
+    timeout_ms: int = Field(default=3_000, ge=100, le=60_000)
+    """Bound on one call."""
+
+
+class MindConfig(Section):
+    """What is understood, remembered and done without the language model."""
+
+    enabled: bool = True
+    """Without it every question goes to the language model."""
+    memory: bool = True
+    """Keep, on the disk, what the user asks to be remembered. Nothing else is ever kept."""
+    data_dir: str = ""
+    """Where timers, notes and facts are kept; empty picks the system's place."""
+    time_zone: str = ""
+    """Such as ``Europe/Berlin``; empty: the machine's."""
+    room: str = "home"
+    """What this room is called: facts told here belong to it."""
+    rooms: tuple[str, ...] = ()
+    """Names of rooms that may be asked for."""
+    devices: tuple[str, ...] = ()
+    """Names of devices that may be asked for."""
+    cache_mb: int = Field(default=8, ge=0, le=1024)
+    """Memory for answers that may be given again; 0: none are kept."""
+    mcp_servers: dict[str, McpServerConfig] = {}
+    """Programs that offer further tools, by name; none are used that are not listed here."""
+
+
 class ConductorConfig(Section):
     """Turn-taking."""
 
@@ -257,6 +295,7 @@ class Config(Section):
     asr: AsrConfig = AsrConfig()
     llm: LlmConfig = LlmConfig()
     tts: TtsConfig = TtsConfig()
+    mind: MindConfig = MindConfig()
     conductor: ConductorConfig = ConductorConfig()
     admin: AdminConfig = AdminConfig()
     logging: LoggingConfig = LoggingConfig()

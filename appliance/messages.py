@@ -15,7 +15,7 @@ import msgspec
 
 from appliance.processes import HEARTBEAT_INTERVAL_MS, PROCESSES, RING_WRITERS
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 LOCAL_SESSION = "local"
 
 
@@ -292,6 +292,83 @@ class ChatMessage(msgspec.Struct, frozen=True, array_like=True):
     text: str
 
 
+class Consider(Message, frozen=True, kw_only=True):
+    """Asks mind what is to become of a question. Nothing is done before its `Commit`."""
+
+    topic: ClassVar[str] = "conductor.consider"
+    session_id: str
+    request_id: str
+    text: str
+    in_dialogue: bool = False
+    """Whether llm would be told earlier turns."""
+
+
+class Considered(Message, frozen=True, kw_only=True):
+    """What mind knows of a question, within some milliseconds."""
+
+    topic: ClassVar[str] = "mind.considered"
+    session_id: str
+    request_id: str
+    reply: str = ""
+    """The answer, when llm is not needed for it."""
+    acts: bool = False
+    """Something is done when the turn is over: `reply` is what will be said if that works."""
+    question: str = ""
+    """For llm: the question, completed from what was talked about."""
+    facts: str = ""
+    """For llm: what it shall know for this question only, quoted data."""
+    grammar: str = ""
+    """For llm: GBNF of the calls it may answer with instead of text; empty: none."""
+    intent: str = ""
+    """What it was taken for: an intent's name or ``cache``; empty: a question for llm."""
+    confidence: float = 0.0
+    language: str = "en"
+    received_ns: int = 0
+    finished_ns: int = 0
+
+
+class Commit(Message, frozen=True, kw_only=True):
+    """Tells mind that the turn is over: what was considered is meant, and to be done."""
+
+    topic: ClassVar[str] = "conductor.commit"
+    session_id: str
+    request_id: str
+    call: str = ""
+    """What llm answered under `Considered.grammar` instead of text: JSON."""
+
+
+class Done(Message, frozen=True, kw_only=True):
+    """What became of it, as it is to be said."""
+
+    topic: ClassVar[str] = "mind.done"
+    session_id: str
+    request_id: str
+    reply: str
+
+
+class SpeechSettings(Message, frozen=True, kw_only=True):
+    """How loud and how fast the user wants answers to be; sent on change and once a second."""
+
+    topic: ClassVar[str] = "mind.speech"
+    session_id: str
+    volume_percent: int = 100
+    """0 to 100, of the configured level."""
+    speed: float = 1.0
+    """0.5 to 2; 1 is the voice's own."""
+
+
+class Ringing(Message, frozen=True, kw_only=True):
+    """The timers and alarms that ring and were not silenced; sent on change, and again when tts
+    was restarted."""
+
+    topic: ClassVar[str] = "mind.ringing"
+    session_id: str
+    ids: tuple[str, ...]
+    """Empty: nothing rings any more."""
+    text: str
+    """What to say of them."""
+
+
 class Generate(Message, frozen=True, kw_only=True):
     """Asks llm for an answer. Carries the whole conversation: a restarted llm has lost nothing."""
 
@@ -300,6 +377,8 @@ class Generate(Message, frozen=True, kw_only=True):
     request_id: str
     messages: tuple[ChatMessage, ...]
     max_tokens: int
+    grammar: str = ""
+    """GBNF that the answer must follow: text, or a tool's call as JSON."""
 
 
 class Prepare(Message, frozen=True, kw_only=True):
@@ -330,6 +409,8 @@ class ReplyChunk(Message, frozen=True, kw_only=True):
     cached_tokens: int
     question_complete: float | None = None
     """Probability that the question is a whole sentence, by its words."""
+    call: str = ""
+    """Instead of text: the tool's call that llm wrote, as JSON."""
     error: str = ""
 
 
@@ -564,6 +645,66 @@ class Attend(Message, frozen=True, kw_only=True, tag=True):
     for_ms: int
 
 
+class TimerItem(msgspec.Struct, frozen=True, kw_only=True):
+    """A timer or an alarm, for the panel."""
+
+    id: str
+    kind: Literal["timer", "alarm"]
+    name: str
+    remaining_s: float
+    """Until it rings; 0 or less: it rings."""
+    at: str
+    """Alarms: time of day and the days, as it is spoken; timers: how long they were set for."""
+
+
+class FactItem(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that was to be remembered, for the panel."""
+
+    id: str
+    text: str
+    owner: str
+    told_wall_ms: int
+
+
+class ListMind(Message, frozen=True, kw_only=True, tag=True):
+    """To mind: tell what you keep. Answered by `MindIs`."""
+
+
+class MindIs(Message, frozen=True, kw_only=True, tag=True):
+    """What mind keeps at present."""
+
+    timers: tuple[TimerItem, ...]
+    facts: tuple[FactItem, ...]
+    memory: bool
+    """Whether anything may be remembered."""
+    encrypted: bool
+    cache_entries: int
+    cache_bytes: int
+    cache_hit_rate: float
+
+
+class CancelTimer(Message, frozen=True, kw_only=True, tag=True):
+    """To mind: end a timer or alarm, ringing or not. Answered by `Accepted` or `Refused`."""
+
+    id: str
+
+
+class ForgetFacts(Message, frozen=True, kw_only=True, tag=True):
+    """To mind: delete these facts for good; none named: all of them, and what was cached."""
+
+    ids: tuple[str, ...] = ()
+
+
+class ExportMind(Message, frozen=True, kw_only=True, tag=True):
+    """To mind: everything that is stored about people. Answered by `MindExport`."""
+
+
+class MindExport(Message, frozen=True, kw_only=True, tag=True):
+    """The export, as JSON."""
+
+    json: str
+
+
 Request = (
     AskText
     | SayText
@@ -574,6 +715,12 @@ Request = (
     | SetFrontEndBypass
     | SetMute
     | Attend
+    | ListMind
+    | MindIs
+    | CancelTimer
+    | ForgetFacts
+    | ExportMind
+    | MindExport
 )
 
 
@@ -650,8 +797,13 @@ TOPICS: dict[str, TopicSpec] = {
         ),
         *_event("asr", Transcript, PartialTranscript),
         *_event("llm", ReplyChunk),
+        *_event("mind", Considered, Done, Ringing),
+        TopicSpec(
+            topic=SpeechSettings.topic, message=SpeechSettings, publisher="mind", rate_hz=1.0
+        ),
         *_event("tts", PlaybackStarted, PlaybackDucked, PiecePlayed, PlaybackEnded),
         *_event("conductor", Transcribe, Prepare, Generate, Speak, Release, Pause, Restore, Cancel),
+        *_event("conductor", Consider, Commit),
         *_event("conductor", Floor, DialogueWords, ServiceLevel, TurnRecord),
     ]
 }

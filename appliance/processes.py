@@ -85,6 +85,16 @@ PROCESSES: dict[str, ProcessSpec] = {
             memory_pss_mb=1_500,
         ),
         ProcessSpec(
+            name="mind",
+            nice=RAISED_NICE // 2,
+            module="appliance.mind.main",
+            purpose="understands, remembers and does what needs no llm",
+            cpu_idle_percent=0.7,
+            memory_pss_mb=90,
+            accepts_requests=True,
+            keeps_state=True,
+        ),
+        ProcessSpec(
             name="tts",
             nice=RAISED_NICE,
             module="appliance.tts.main",
