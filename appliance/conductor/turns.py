@@ -15,12 +15,9 @@ from typing import ClassVar
 
 from appliance.conductor import phrases
 from appliance.conductor.answering import MOST_RETRIES, SERVANTS, Answering
-from appliance.conductor.attention import Attention
-from appliance.conductor.endpointing import Endpointing
-from appliance.conductor.ledger import Ledger
+from appliance.conductor.listening import Listening
 from appliance.conductor.overlapping import PAUSE_AFTER_MS, Overlapping
 from appliance.conductor.turn import Segment, Source, Turn, TurnSettings, merge_spans
-from appliance.conductor.words import is_stop
 from appliance.messages import (
     Cancel,
     EndOfTurn,
@@ -35,12 +32,10 @@ from appliance.messages import (
     PlaybackDucked,
     PlaybackEnded,
     PlaybackStarted,
-    Prepare,
     ReplyChunk,
     Span,
     SpeechContinued,
     SpeechEnded,
-    SpeechEvent,
     SpeechPaused,
     SpeechResumed,
     SpeechStarted,
@@ -53,33 +48,18 @@ __all__ = ["LISTENING_BOUND_MS", "MOST_RETRIES", "SERVANTS", "TurnSettings", "Tu
 
 LISTENING_BOUND_MS = 40_000
 """Longest wait for the next word from vad within a turn: more than its longest segment."""
-_SPEAKING_AGAIN_MS = 400
-"""A commit waits so long for a sound in the pause to become speech, or not."""
 _INTERRUPTED_BOUND_MS = 1_500
 """Longest wait for how much of an interrupted answer was played."""
-_PREPARED_WORDS = 2
-"""llm reads the question so many words at a time while it is being asked. Words that prove wrong
-cost it the time to read them again; it has nothing else to do."""
 _SLOW_MS = 700
 """Without a word of the answer for so long, it is going to be slow."""
 
 
-class TurnTaker(Overlapping):
+class TurnTaker(Listening):
     """The state machine of one session: who has the floor."""
 
     def __init__(self, session_id: str, settings: TurnSettings, *, life: int) -> None:
         """Start idle; see `Answering`."""
         super().__init__(session_id, settings, life=life)
-        self._endpointing = Endpointing(
-            end_of_turn_ms=settings.end_of_turn_ms,
-            fallback_ms=settings.fallback_ms,
-            threshold=settings.end_of_turn_probability,
-        )
-        self._heard_until_ns = 0
-        """Speech before this was answered already."""
-        self._attention = Attention(
-            wake_word=settings.wake_word, follow_up_ms=settings.follow_up_ms
-        )
         self.expects_slow_answer = False
         """Whether the last answers were slow; set by whoever keeps the figures."""
 
@@ -167,278 +147,6 @@ class TurnTaker(Overlapping):
             return "", []
         out = self._collect(now_ns, lambda: action(self._begin(source, now_ns)))
         return self._turn.id if self._turn else "", out
-
-    # --- the user's turn -------------------------------------------------------------------
-
-    def _heard(self, event: SpeechEvent) -> Segment | None:
-        """The segment an event belongs to; None when it is none of the user's business now."""
-        turn = self._turn
-        onset_ns = event.speech_start_ns + self._settings.preroll_ms * 1_000_000
-        known = turn is not None and turn.segment(event.utterance_id) is not None
-        if onset_ns < self._heard_until_ns and not known:
-            return None
-        if event.utterance_id == self._ignored or self._muted:
-            return None
-        if self._state == "speaking" or (turn is not None and turn.source != "speech"):
-            return None
-        if turn is None:
-            if not self._attention.is_meant(onset_ns):
-                return None
-            turn = self._begin("speech", event.speech_start_ns)
-            self._read_ahead()
-        elif self._state == "thinking" and turn.segment(event.utterance_id) is None:
-            self._reopen(turn)
-        turn.waiting_since_ns = self._now_ns
-        segment = turn.segments[-1] if turn.segments else None
-        if segment is None or (segment.ended and segment.utterance_id != event.utterance_id):
-            segment = Segment(event.utterance_id, self._attention.after_call(event))
-            turn.segments.append(segment)
-        elif segment.ended:
-            return None  # vad was restarted and tells again what was heard already
-        else:
-            segment.utterance_id = event.utterance_id
-            segment.spans = merge_spans(segment.spans, self._attention.after_call(event))
-        if self._state == "idle":
-            self._enter("listening")
-        return segment
-
-    def _reopen(self, turn: Turn) -> None:
-        """The user goes on although the turn seemed over: nothing was heard yet, so it is not."""
-        self._drop_answer(turn)
-        turn.mark("reopened")
-        turn.commit_at_ns = 0
-        turn.ledger = Ledger(turn.ledger.start_ns)
-        self._enter("listening")
-
-    def _on_started(self, event: SpeechStarted) -> None:
-        if self._state == "speaking":
-            self._begin_overlap(event)
-            return
-        self._goes_on(self._heard(event))
-
-    def _on_continued(self, event: SpeechContinued) -> None:
-        if self._overlaps(event):
-            self._continue_overlap(event)
-        elif self._turn is not None and self._turn.segment(event.utterance_id):
-            self._heard(event)
-
-    def _on_resumed(self, event: SpeechResumed) -> None:
-        turn = self._turn
-        if self._state == "speaking":
-            if self._overlaps(event):
-                self._resume_overlap()
-            else:
-                self._begin_overlap(event)
-            return
-        if turn is not None and self._state == "thinking" and turn.source == "speech":
-            segment = turn.segment(event.utterance_id)
-            if segment is not None:  # the turn was over too soon
-                self._reopen(turn)
-                segment.ended = False
-        self._goes_on(self._heard(event))
-
-    def _goes_on(self, segment: Segment | None) -> None:
-        """The user speaks again: the pause was none, and what was prepared in it is void."""
-        turn = self._turn
-        if segment is None or turn is None:
-            return
-        if turn.commit_at_ns or segment.paused:
-            pause_from_ns = max(s.speech_end_ns for s in turn.segments)
-            self._endpointing.spoke_on((self._now_ns - pause_from_ns) / 1e6)
-        turn.commit_at_ns = 0
-        turn.end_of_turn_probability = turn.words_end_probability = None
-        segment.paused = False
-        if segment.request:
-            if segment.text is None:
-                self._cancel(segment.request.request_id)
-            segment.request = segment.text = None
-        if turn.generate or turn.answer_id:
-            self._drop_answer(turn)
-
-    def _on_partial(self, message: PartialTranscript) -> None:
-        overlap = self._overlap
-        if overlap is not None and overlap.utterance_id == message.utterance_id:
-            text = f"{message.stable} {message.tail}"
-            self._decide(overlap.words(text, self._in_the_air(), final=False))
-            return
-        turn = self._turn
-        if turn is None or self._state != "listening" or not self._settings.think_ahead:
-            return
-        earlier = [s.text for s in turn.segments if s.utterance_id != message.utterance_id]
-        if any(s.paused for s in turn.segments):
-            return  # all the words are about to come, and llm must be free for them
-        words = f"{message.stable} {message.tail}".split()[:-1]  # the last may be half a word
-        question = " ".join([*(text for text in earlier if text), *words]).rstrip(".,!?…。，！？ ")
-        if len(question.split()) >= len(turn.prepared.split()) + _PREPARED_WORDS:
-            turn.prepared = question
-            self._out.append(
-                Prepare(
-                    session_id=self._session_id,
-                    messages=self._conversation(),
-                    question=question,
-                )
-            )
-
-    def _on_paused(self, event: SpeechPaused) -> None:
-        if self._overlaps(event):
-            self._hear_overlap(event)
-            return
-        segment = self._heard(event)
-        turn = self._turn
-        if segment is None or turn is None:
-            return
-        segment.spans = merge_spans(segment.spans, self._attention.after_call(event))
-        segment.speech_end_ns = event.speech_end_ns
-        segment.paused = True
-        turn.commit_at_ns = 0
-        turn.end_of_turn_probability = turn.words_end_probability = None
-        self._transcribe(segment)
-
-    def _on_end_of_turn(self, message: EndOfTurn) -> None:
-        turn = self._turn
-        if turn is None or self._state != "listening":
-            return
-        segment = turn.segment(message.utterance_id)
-        if segment is None or segment is not turn.segments[-1]:
-            return
-        if not segment.paused or segment.speech_end_ns != message.speech_end_ns:
-            return
-        turn.end_of_turn_probability = message.probability
-        self._plan_commit(turn)
-
-    def _on_ended(self, event: SpeechEnded) -> None:
-        if self._overlaps(event):
-            self._hear_overlap(event)
-            return
-        segment = self._heard(event)
-        turn = self._turn
-        if segment is None or turn is None:
-            return
-        if segment.request is None or segment.speech_end_ns != event.speech_end_ns:
-            segment.spans = merge_spans(segment.spans, self._attention.after_call(event))
-            self._transcribe(segment)
-            turn.commit_at_ns = 0
-        segment.speech_end_ns = event.speech_end_ns
-        segment.ended = segment.paused = True
-        if event.more_follows:
-            segment.paused = False
-            return
-        if turn.commit_at_ns <= self._now_ns:
-            self._commit(turn)
-
-    def _plan_commit(self, turn: Turn) -> None:
-        """Set when the turn is over, by what is known of its sound and its words.
-
-        As long as llm reads the words the answer cannot begin: until then its opinion is waited
-        for, though no longer than for a turn without any opinion.
-        """
-        segment = turn.segments[-1]
-        if self._state != "listening" or not segment.paused:
-            return
-        sound, words = turn.end_of_turn_probability, turn.words_end_probability
-        if sound is None and words is None:
-            return
-        silence_ms = self._endpointing.silence_needed_ms(sound, words)
-        if words is None and self._settings.think_ahead:
-            silence_ms = max(silence_ms, self._settings.fallback_ms)
-        turn.commit_at_ns = segment.speech_end_ns + silence_ms * 1_000_000
-        self._commit_if_due(turn)
-
-    def _on_reply(self, chunk: ReplyChunk) -> None:
-        turn = self._turn
-        if turn is not None and turn.generate and turn.generate.request_id == chunk.request_id:
-            turn.words_end_probability = chunk.question_complete
-        super()._on_reply(chunk)
-        if turn is not None and turn is self._turn and turn.segments:
-            self._plan_commit(turn)
-
-    def _commit_if_due(self, turn: Turn) -> None:
-        if not turn.commit_at_ns or self._state != "listening":
-            return
-        due_ns = turn.commit_at_ns
-        near_end = self._near_end
-        if near_end is not None and near_end.onset_ns > turn.segments[-1].speech_end_ns:
-            due_ns = max(due_ns, near_end.onset_ns + _SPEAKING_AGAIN_MS * 1_000_000)
-        if self._now_ns >= due_ns:
-            self._commit(turn)
-
-    def _commit(self, turn: Turn) -> None:
-        """The user's turn is over."""
-        turn.commit_at_ns = 0
-        for segment in turn.segments:
-            segment.ended = True
-            if segment.request is None:
-                self._transcribe(segment)
-        self._endpointing.turn_over()
-        turn.waiting_since_ns = self._now_ns
-        turn.ledger = Ledger(max(s.speech_end_ns for s in turn.segments) or turn.ledger.start_ns)
-        turn.ledger.mark("end_of_turn_delay", self._now_ns)
-        self._enter("thinking")
-        self._answer_when_transcribed(turn)
-
-    def _on_transcript(self, message: Transcript) -> None:
-        if self._overlap_segment is not None and self._words_over_answer(message):
-            return
-        turn = self._turn
-        if self._words_aside(message) or turn is None:
-            return
-        for segment in turn.segments:
-            if segment.request and segment.request.request_id == message.request_id:
-                break
-        else:
-            return
-        if message.error:
-            self._give_up(turn, phrases.CANNOT_HEAR, "asr_failed")
-            return
-        segment.text = message.text
-        if message.lost_blocks:
-            turn.mark("audio_lost")
-        if self._state == "thinking":
-            self._answer_when_transcribed(turn)
-        elif self._settings.think_ahead:
-            self._think_ahead(turn)
-
-    def _think_ahead(self, turn: Turn) -> None:
-        """The turn may be over: prepare its answer."""
-        text = turn.words()
-        if not text:
-            return
-        if is_stop(text):
-            turn.words_end_probability = 1.0
-            self._plan_commit(turn)
-            return
-        if turn.generate is None or turn.generate.messages[-1].text != text:
-            self._drop_answer(turn)
-            self._generate(turn, text)
-
-    def _answer_when_transcribed(self, turn: Turn) -> None:
-        text = turn.words()
-        if text is None:
-            return
-        turn.ledger.mark("transcription_delay", self._now_ns)
-        turn.transcript = text
-        self._heard_until_ns = max(
-            self._heard_until_ns, *(segment.speech_end_ns for segment in turn.segments)
-        )
-        if not text:
-            self._close("nothing_said")
-        elif is_stop(text):
-            self._drop_answer(turn)
-            self._close("stopped")
-        else:
-            self._answer(turn, text)
-
-    def _take_floor(self, segment: Segment) -> None:
-        """What was said over an answer begins a turn of its own."""
-        turn = self._begin("speech", self._now_ns)
-        turn.mark("barge_in")
-        turn.segments.append(segment)
-        self._enter("listening")
-        if not segment.ended:
-            return
-        if segment.request is None:
-            self._transcribe(segment)
-        self._commit(turn)
 
     # --- who is meant ----------------------------------------------------------------------
 
@@ -550,18 +258,18 @@ class TurnTaker(Overlapping):
         return ms_per_character * sum(len(p.text) for p in turn.pieces[turn.played_pieces :])
 
     _handlers: ClassVar[dict[type[Message], Callable[..., None]]] = {
-        SpeechStarted: _on_started,
-        SpeechContinued: _on_continued,
-        SpeechPaused: _on_paused,
-        SpeechResumed: _on_resumed,
-        SpeechEnded: _on_ended,
-        EndOfTurn: _on_end_of_turn,
+        SpeechStarted: Listening._on_started,
+        SpeechContinued: Listening._on_continued,
+        SpeechPaused: Listening._on_paused,
+        SpeechResumed: Listening._on_resumed,
+        SpeechEnded: Listening._on_ended,
+        EndOfTurn: Listening._on_end_of_turn,
         NearEnd: Overlapping._on_near_end,
         WakeWord: _on_wake_word,
         MuteState: _on_mute,
-        Transcript: _on_transcript,
-        PartialTranscript: _on_partial,
-        ReplyChunk: _on_reply,
+        Transcript: Listening._on_transcript,
+        PartialTranscript: Listening._on_partial,
+        ReplyChunk: Listening._on_reply,
         PlaybackStarted: _on_playback_started,
         PlaybackDucked: Overlapping._on_ducked,
         PiecePlayed: _on_piece_played,
