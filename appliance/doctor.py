@@ -21,7 +21,7 @@ from appliance.errors import ApplianceError
 from appliance.ipc.audio_ring import MIC_RING, SPEAKER_RING
 from appliance.ipc.segment import SHM_DIR
 from appliance.models.store import FileState, ModelStore
-from appliance.processes import PROCESSES
+from appliance.processes import PROCESSES, REMOTE_SESSIONS
 from appliance.run import wants_loopback
 
 Verdict = Literal["ok", "warning", "error"]
@@ -144,7 +144,8 @@ def _memory(config: Config) -> Iterator[Finding]:
 
 
 def _shared_memory(_config: Config) -> Iterator[Finding]:
-    needed = MIC_RING.segment_bytes + SPEAKER_RING.segment_bytes
+    per_session = MIC_RING.segment_bytes + SPEAKER_RING.segment_bytes
+    needed = (1 + len(REMOTE_SESSIONS)) * per_session
     free = psutil.disk_usage(str(SHM_DIR)).free
     enough = free > 2 * needed  # a successor's segment is made while readers still hold the old
     yield Finding(

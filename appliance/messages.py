@@ -14,9 +14,9 @@ from typing import ClassVar, Literal
 import msgspec
 
 from appliance.processes import HEARTBEAT_INTERVAL_MS, PROCESSES, RING_WRITERS
+from appliance.processes import LOCAL_SESSION as LOCAL_SESSION  # noqa: PLC0414 (exported)
 
 SCHEMA_VERSION = 3
-LOCAL_SESSION = "local"
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,6 +71,25 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     """Epoch of each ring this instance writes: readers may map it before they need it."""
     counters: dict[str, float] = {}
     """Losses, overruns, levels and the like, with units in their names."""
+
+
+# --- sessions ----------------------------------------------------------------------------------
+
+
+class OpenSession(msgspec.Struct, frozen=True, array_like=True):
+    """Somebody speaks from afar, through the rings of this session's slot."""
+
+    session_id: str
+    opened_ns: int
+    """Another value means somebody else: nothing of who was there before is kept."""
+
+
+class Sessions(Message, frozen=True, kw_only=True):
+    """The remote sessions that are open; sent on every change and once a second, so that a
+    process that was restarted knows them. The local session is always open and never listed."""
+
+    topic: ClassVar[str] = "gateway.sessions"
+    open: tuple[OpenSession, ...] = ()
 
 
 # --- speech ------------------------------------------------------------------------------------
@@ -591,12 +610,14 @@ class AskText(Message, frozen=True, kw_only=True, tag=True):
     """To the conductor: a question as text."""
 
     text: str
+    session_id: str = LOCAL_SESSION
 
 
 class SayText(Message, frozen=True, kw_only=True, tag=True):
     """To the conductor: say this."""
 
     text: str
+    session_id: str = LOCAL_SESSION
 
 
 class Accepted(Message, frozen=True, kw_only=True, tag=True):
@@ -762,7 +783,8 @@ TOPICS: dict[str, TopicSpec] = {
                 topic=ring_topic(ring),
                 message=BlocksReady,
                 publisher=writer,
-                # the speaker ring carries blocks only while something is played
+                # a speaker ring carries blocks only while something is played, a remote session's
+                # mic ring only while it is open
                 rate_hz=ANNOUNCEMENT_RATE_HZ if ring == "mic" else None,
             )
             for ring, writer in RING_WRITERS.items()
@@ -784,6 +806,7 @@ TOPICS: dict[str, TopicSpec] = {
             rate_hz=1.0,
         ),
         TopicSpec(topic=MuteState.topic, message=MuteState, publisher="capture", rate_hz=1.0),
+        TopicSpec(topic=Sessions.topic, message=Sessions, publisher="gateway", rate_hz=1.0),
         *_event(
             "vad",
             SpeechStarted,

@@ -12,6 +12,32 @@ from appliance.ipc.scheduling import RAISED_NICE
 
 HEARTBEAT_INTERVAL_MS = 500
 
+LOCAL_SESSION = "local"
+REMOTE_SESSIONS = ("remote.1", "remote.2", "remote.3", "remote.4")
+"""Slots for who speaks from afar. One that nobody uses costs nothing: its rings do not exist."""
+
+
+def mic_ring(session_id: str) -> str:
+    """Name of the ring with what a session's microphone hears."""
+    return _ring("mic", session_id)
+
+
+def speaker_ring(session_id: str) -> str:
+    """Name of the ring with what a session's loudspeaker plays."""
+    return _ring("speaker", session_id)
+
+
+def _ring(kind: str, session_id: str) -> str:
+    if session_id == LOCAL_SESSION:
+        return kind
+    if session_id not in REMOTE_SESSIONS:
+        raise ValueError(f"there is no session {session_id!r}")
+    return f"{kind}.{session_id.removeprefix('remote.')}"
+
+
+REMOTE_MIC_RINGS = tuple(mic_ring(session_id) for session_id in REMOTE_SESSIONS)
+REMOTE_SPEAKER_RINGS = tuple(speaker_ring(session_id) for session_id in REMOTE_SESSIONS)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessSpec:
@@ -62,8 +88,8 @@ PROCESSES: dict[str, ProcessSpec] = {
             name="vad",
             nice=RAISED_NICE,
             module="appliance.vad.main",
-            purpose="finds speech in the mic ring",
-            reads_rings=("mic",),
+            purpose="finds speech in the mic rings",
+            reads_rings=("mic", *REMOTE_MIC_RINGS),
             cpu_idle_percent=3.0,
             memory_pss_mb=120,
         ),
@@ -72,7 +98,7 @@ PROCESSES: dict[str, ProcessSpec] = {
             module="appliance.asr.main",
             purpose="speech to text",
             nice=RAISED_NICE // 2,
-            reads_rings=("mic",),
+            reads_rings=("mic", *REMOTE_MIC_RINGS),
             cpu_idle_percent=0.7,
             memory_pss_mb=350,
         ),
@@ -99,7 +125,7 @@ PROCESSES: dict[str, ProcessSpec] = {
             nice=RAISED_NICE,
             module="appliance.tts.main",
             purpose="answer to speech, and its playback",
-            writes_rings=("speaker",),
+            writes_rings=("speaker", *REMOTE_SPEAKER_RINGS),
             cpu_idle_percent=3.0,
             memory_pss_mb=300,
         ),
@@ -110,6 +136,17 @@ PROCESSES: dict[str, ProcessSpec] = {
             purpose="who has the floor",
             cpu_idle_percent=0.7,
             memory_pss_mb=60,
+            accepts_requests=True,
+        ),
+        ProcessSpec(
+            name="gateway",
+            nice=RAISED_NICE,
+            module="appliance.gateway.main",
+            purpose="browsers as microphones and loudspeakers",
+            reads_rings=REMOTE_SPEAKER_RINGS,
+            writes_rings=REMOTE_MIC_RINGS,
+            cpu_idle_percent=0.5,
+            memory_pss_mb=110,
             accepts_requests=True,
         ),
         ProcessSpec(

@@ -13,7 +13,7 @@ import struct
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import shared_memory
 
 import msgspec
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from appliance.ipc import segment
 from appliance.messages import BlocksReady, Span
+from appliance.processes import mic_ring, speaker_ring
 
 _MAGIC = b"VARING03"
 # magic, epoch, slots, payload bytes, rate, channels
@@ -69,6 +70,16 @@ MIC_RING = RingFormat(name="mic", slots=6_000, block_samples=160, rate_hz=16_000
 """60 s of what the microphones heard, after the front-end."""
 SPEAKER_RING = RingFormat(name="speaker", slots=1_000, block_samples=160, rate_hz=16_000)
 """10 s of what the loudspeaker plays; the stream id is the utterance's hash."""
+
+
+def mic_format(session_id: str) -> RingFormat:
+    """Geometry of a session's mic ring."""
+    return replace(MIC_RING, name=mic_ring(session_id))
+
+
+def speaker_format(session_id: str) -> RingFormat:
+    """Geometry of a session's speaker ring."""
+    return replace(SPEAKER_RING, name=speaker_ring(session_id))
 
 
 class Block(msgspec.Struct, frozen=True, eq=False, gc=False):

@@ -1,0 +1,1 @@
+"""Browsers as microphones and loudspeakers: the gateway process."""
