@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -22,11 +23,12 @@ from appliance.messages import (
     ChannelMetrics,
     FrontEndReport,
     Heartbeat,
+    Request,
     TurnRecord,
     heartbeat_topic,
 )
 
-OTHERS = ("capture", "vad", "asr", "llm", "tts", "conductor")
+OTHERS = ("capture", "vad", "asr", "llm", "mind", "tts", "conductor")
 PASSWORD = "four plain words here"
 SECRET = "the treasure is under the oak"
 
@@ -165,3 +167,36 @@ def admin_process(
             assert time.monotonic() < deadline and process.poll() is None
         yield it
         assert process.poll() is None, "the process died"
+
+
+@contextmanager
+def answering(
+    running: Running, processes: Sequence[str], answer: Callable[[Request], Request]
+) -> Iterator[None]:
+    """These processes answer requests meanwhile."""
+    stop = threading.Event()
+
+    def serve(bus: Bus) -> None:
+        while not stop.is_set():
+            bus.receive(20)
+            for client, request in bus.requests():
+                bus.reply(client, answer(request))
+
+    threads = [threading.Thread(target=serve, args=(running.buses[name],)) for name in processes]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def read_until(connection: socket.socket, wanted: bytes) -> bytes:
+    got = b""
+    while wanted not in got:
+        piece = connection.recv(65536)
+        assert piece, got[-500:]
+        got += piece
+    return got

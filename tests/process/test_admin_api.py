@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +10,9 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from panel_world import Running, admin_process
+from panel_world import Running, admin_process, answering
 from schemathesis.checks import CHECKS
 
-from appliance.ipc.bus import Bus
 from appliance.messages import Refused
 
 _UNAVAILABLE = 503
@@ -31,19 +29,8 @@ def running() -> Iterator[Running]:
         admin_process(Path(runtime_dir), Path(folder), others=("conductor",)) as it,
     ):
         it.pair()
-        stop = threading.Event()
-        busy = threading.Thread(target=refuse, args=(it.buses["conductor"], stop))
-        busy.start()
-        yield it
-        stop.set()
-        busy.join()
-
-
-def refuse(conductor: Bus, stop: threading.Event) -> None:
-    while not stop.is_set():
-        conductor.receive(20)
-        for client, _ in conductor.requests():
-            conductor.reply(client, Refused(reason="busy"))
+        with answering(it, ("conductor",), lambda _: Refused(reason="busy")):
+            yield it
 
 
 def test_no_request_makes_it_fail(running: Running) -> None:

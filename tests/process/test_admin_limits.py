@@ -14,7 +14,7 @@ from contextlib import ExitStack, closing, contextmanager
 import httpx
 import psutil
 import pytest
-from panel_world import PASSWORD, Running, admin_process, free_port, record
+from panel_world import PASSWORD, Running, free_port, read_until, record
 
 from appliance.admin.app import create_app
 from appliance.admin.gate import COOKIE, Gate
@@ -30,27 +30,6 @@ from appliance.config import Config
 from appliance.messages import (
     Floor,
 )
-
-
-@pytest.fixture
-def running(place, tmp_path) -> Iterator[Running]:
-    with admin_process(place.runtime_dir, tmp_path) as it:
-        yield it
-
-
-@pytest.fixture
-def paired(running: Running) -> Running:
-    running.pair()
-    return running
-
-
-def read_until(connection: socket.socket, wanted: bytes) -> bytes:
-    got = b""
-    while wanted not in got:
-        piece = connection.recv(65536)
-        assert piece, got[-500:]
-        got += piece
-    return got
 
 
 def test_watchers_who_do_not_read_hold_up_nobody_and_cost_no_memory(paired: Running) -> None:

@@ -8,15 +8,13 @@ import select
 import signal
 import socket
 import subprocess
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
-from panel_world import PASSWORD, SECRET, Running, admin_process, record, report
+from panel_world import PASSWORD, SECRET, Running, answering, read_until, record, report
 
 from appliance.admin.gate import COOKIE
 from appliance.admin.pairing import read_code
@@ -28,27 +26,6 @@ from appliance.messages import (
     SayText,
     SetMute,
 )
-
-
-@pytest.fixture
-def running(place, tmp_path) -> Iterator[Running]:
-    with admin_process(place.runtime_dir, tmp_path) as it:
-        yield it
-
-
-@pytest.fixture
-def paired(running: Running) -> Running:
-    running.pair()
-    return running
-
-
-def serve_requests(running: Running, name: str, taken: list[object], stop: threading.Event) -> None:
-    bus = running.buses[name]
-    while not stop.is_set():
-        bus.receive(20)
-        for client, request in bus.requests():
-            taken.append(request)
-            bus.reply(client, Accepted(turn_id="t9"))
 
 
 def test_before_pairing_nothing_but_the_code_opens_it(running: Running) -> None:
@@ -129,29 +106,24 @@ def test_words_are_for_the_owner(paired: Running) -> None:
 
 
 def test_requests_reach_the_processes(paired: Running) -> None:
-    taken: list[object] = []
-    stop = threading.Event()
-    threads = [
-        threading.Thread(target=serve_requests, args=(paired, name, taken, stop))
-        for name in ("capture", "conductor")
-    ]
     paired.buses["capture"].ready()
-    for thread in threads:
-        thread.start()
-    try:
-        token = {"Authorization": f"Bearer {paired.add_token('talk', 'mute')}"}
-        client = httpx.Client(base_url=paired.base, headers=token, timeout=20)
-        with closing(client):
-            assert client.post("/api/ask", json={"text": " Why? "}).json() == {"turn_id": "t9"}
-            assert client.post("/api/say", json={"text": "Hello."}).status_code == 202
-            deadline = time.monotonic() + 10
-            while (answer := client.post("/api/mute", json={"muted": True})).status_code == 503:
-                assert time.monotonic() < deadline
-            assert answer.json() == {"muted": True}
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+    taken: list[object] = []
+
+    def take(request: object) -> object:
+        taken.append(request)
+        return Accepted(turn_id="t9")
+
+    token = {"Authorization": f"Bearer {paired.add_token('talk', 'mute')}"}
+    with (
+        answering(paired, ("capture", "conductor"), take),
+        httpx.Client(base_url=paired.base, headers=token, timeout=20) as client,
+    ):
+        assert client.post("/api/ask", json={"text": " Why? "}).json() == {"turn_id": "t9"}
+        assert client.post("/api/say", json={"text": "Hello."}).status_code == 202
+        deadline = time.monotonic() + 10
+        while (answer := client.post("/api/mute", json={"muted": True})).status_code == 503:
+            assert time.monotonic() < deadline
+        assert answer.json() == {"muted": True}
     assert taken[:2] == [AskText(text="Why?"), SayText(text="Hello.")]
     assert taken[-1] == SetMute(muted=True)
     audit = [json.loads(line) for line in (paired.data / "audit.jsonl").read_text().splitlines()]
@@ -206,15 +178,6 @@ def test_a_finished_turn_is_seen_by_fifty_watchers_and_the_words_by_the_owner_al
 
 def read_available(connection: socket.socket) -> bytes:
     return connection.recv(65536) if select.select([connection], [], [], 0)[0] else b""
-
-
-def read_until(connection: socket.socket, wanted: bytes) -> bytes:
-    got = b""
-    while wanted not in got:
-        piece = connection.recv(65536)
-        assert piece, got[-500:]
-        got += piece
-    return got
 
 
 def test_settings_are_written_with_comments_checked_and_restorable(paired: Running) -> None:
