@@ -118,6 +118,8 @@ class SpeechPaused(SpeechEvent, frozen=True, kw_only=True):
 
     topic: ClassVar[str] = "speech.paused"
     speech_end_ns: int
+    voiced_ms: float = 0.0
+    """How much of it so far was surely a voice, and not the appliance's own."""
 
 
 class SpeechResumed(SpeechEvent, frozen=True, kw_only=True):
@@ -133,6 +135,8 @@ class SpeechEnded(SpeechEvent, frozen=True, kw_only=True):
     speech_end_ns: int
     decided_ns: int
     more_follows: bool = False
+    voiced_ms: float = 0.0
+    """As in `SpeechPaused`."""
 
 
 class SpeechContinued(SpeechEvent, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from appliance.conductor import phrases
 from appliance.conductor.attention import Attention
 from appliance.conductor.endpointing import Endpointing
 from appliance.conductor.ledger import Ledger
+from appliance.conductor.misheard import Misheard
 from appliance.conductor.overlapping import Overlapping
 from appliance.conductor.turn import Segment, Turn, TurnSettings, merge_spans
 from appliance.conductor.words import is_stop
@@ -51,6 +52,7 @@ class Listening(Overlapping):
         self._attention = Attention(
             wake_word=settings.wake_word, follow_up_ms=settings.follow_up_ms
         )
+        self._misheard = Misheard()
 
     # --- the user's turn -------------------------------------------------------------------
 
@@ -89,6 +91,8 @@ class Listening(Overlapping):
     def _reopen(self, turn: Turn) -> None:
         """The user goes on although the turn seemed over: nothing was heard yet, so it is not."""
         self._drop_answer(turn)
+        if turn.apology_id:
+            self._cancel(turn.apology_id)
         turn.mark("reopened")
         turn.commit_at_ns = 0
         turn.ledger = Ledger(turn.ledger.start_ns)
@@ -173,6 +177,7 @@ class Listening(Overlapping):
             return
         segment.spans = merge_spans(segment.spans, self._attention.after_call(event))
         segment.speech_end_ns = event.speech_end_ns
+        segment.voiced_ms = event.voiced_ms
         segment.paused = True
         turn.commit_at_ns = 0
         turn.end_of_turn_probability = turn.words_end_probability = None
@@ -203,6 +208,7 @@ class Listening(Overlapping):
             self._transcribe(segment)
             turn.commit_at_ns = 0
         segment.speech_end_ns = event.speech_end_ns
+        segment.voiced_ms = event.voiced_ms
         segment.ended = segment.paused = True
         if event.more_follows:
             segment.paused = False
@@ -304,13 +310,23 @@ class Listening(Overlapping):
         self._heard_until_ns = max(
             self._heard_until_ns, *(segment.speech_end_ns for segment in turn.segments)
         )
+        if text:
+            self._misheard.understood()
         if not text:
-            self._close("nothing_said")
+            self._nothing_heard(turn)
         elif is_stop(text):
             self._drop_answer(turn)
             self._close("stopped")
         else:
             self._answer(turn, text)
+
+    def _nothing_heard(self, turn: Turn) -> None:
+        """There was speech without words: somebody is told, if it was surely somebody."""
+        voiced_ms = sum(segment.voiced_ms for segment in turn.segments)
+        if self._misheard.shall_say(voiced_ms, interrupted="barge_in" in turn.marks):
+            self._give_up(turn, phrases.NOT_CAUGHT, "not_caught")
+        else:
+            self._close("nothing_said")
 
     def _take_floor(self, segment: Segment) -> None:
         """What was said over an answer begins a turn of its own."""

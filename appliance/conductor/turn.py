@@ -45,6 +45,8 @@ class Segment:
     speech_end_ns: int = 0
     paused: bool = False
     ended: bool = False
+    voiced_ms: float = 0.0
+    """How much of it was surely a voice."""
     request: Transcribe | None = None
     text: str | None = None
 

@@ -192,7 +192,9 @@ class TurnTaker(Listening):
             return
         if message.utterance_id != turn.answer_id:
             if not turn.answer_id and turn.reply_complete:
-                self._close("lost")  # the apology was all there was to say
+                self._attention.answered(message.ended_ns)
+                # the apology was all there was to say
+                self._close("nothing_said" if "not_caught" in turn.marks else "lost")
             return
         if message.error:
             turn.mark("tts_failed")

@@ -195,6 +195,7 @@ class SpeechStream:
                     speech_start_ns=start_ns,
                     direction_deg=line.direction_deg(event.start, event.end),
                     speech_end_ns=line.speech_end_ns(event.start, event.end),
+                    voiced_ms=event.voiced * 1000 / RATE_HZ,
                 )
             case detection.SpeechResumed():
                 return SpeechResumed(
@@ -213,6 +214,7 @@ class SpeechStream:
                     speech_start_ns=start_ns,
                     direction_deg=line.direction_deg(event.start, event.end),
                     speech_end_ns=line.speech_end_ns(event.start, event.end),
+                    voiced_ms=event.voiced * 1000 / RATE_HZ,
                     decided_ns=line.time_ns(event.decided_at),
                     more_follows=event.reason == "split",
                 )

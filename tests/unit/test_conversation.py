@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from turn_world import MS, SESSION, SETTINGS, World
 
+from appliance.conductor import phrases
 from appliance.conductor.overlap import MOST_MS, OverlapJudge
 from appliance.conductor.words import is_backchannel, is_echo, is_stop, starts_interruption
 from appliance.messages import (
@@ -344,6 +345,70 @@ def test_stop_alone_is_never_answered(world: World) -> None:
     world.now_ms = end + SETTINGS.fallback_ms
     world.speech(SpeechEnded, "u1", start, end, decided_ns=world.now_ns)
     assert world.last(TurnRecord).outcome == "stopped"
+
+
+# --- heard and not understood ------------------------------------------------------------------
+
+
+def test_a_question_whose_words_are_lost_is_asked_for_again_once(world: World) -> None:
+    world.says("u1", voiced_ms=900)
+    world.transcript("")
+    said = world.last(Speak)
+    assert said.text == phrases.NOT_CAUGHT
+    world.plays(said.utterance_id)
+    world.now_ms += 1_500
+    world.ends(said.utterance_id, said.text)
+    assert world.last(TurnRecord).outcome == "nothing_said"
+    assert world.taker.state == "idle"
+
+    world.says("u2", voiced_ms=900)
+    world.transcript("")
+    assert world.count(Speak) == 1, "a television in another language would be a loop"
+
+    world.whole_turn(name="u3")
+    spoken = world.count(Speak)
+    world.says("u4", voiced_ms=900)
+    world.transcript("")
+    assert world.count(Speak) == spoken + 1
+
+
+@pytest.mark.parametrize("voiced_ms", [0, 300, 650])
+def test_what_was_hardly_a_voice_provokes_no_apology(world: World, voiced_ms: int) -> None:
+    world.says("u1", voiced_ms=voiced_ms)
+    world.transcript("")
+    assert world.count(Speak) == 0
+    assert world.taker.state == "idle"
+
+
+def test_an_interruption_without_words_is_not_met_with_silence(world: World) -> None:
+    answer = world.speaks()
+    start = world.over()
+    world.wait(200)
+    for _ in range(4):
+        world.now_ms += 330
+        world.continues("over", start)
+    assert answer in {m.id for m in world.sent if isinstance(m, Cancel)}
+    world.ends(answer, "Rome is", interrupted=True)
+    end = world.now_ms
+    world.now_ms += 100
+    world.speech(SpeechPaused, "over", start, end, voiced_ms=500)
+    world.transcript("")
+    world.now_ms += 700
+    world.speech(SpeechEnded, "over", start, end, decided_ns=world.now_ns, voiced_ms=500)
+    assert world.last(Speak).text == phrases.NOT_CAUGHT
+
+
+def test_who_says_it_again_meanwhile_is_listened_to(world: World) -> None:
+    world.says("u1", voiced_ms=900)
+    world.transcript("")
+    said = world.last(Speak)
+    world.plays(said.utterance_id)
+    world.now_ms += 300
+    world.says("u2", voiced_ms=900)
+    assert said.utterance_id in {m.id for m in world.sent if isinstance(m, Cancel)}
+    world.ends(said.utterance_id, "Sorry", interrupted=True)
+    world.transcript("What is the capital of Italy?")
+    assert world.last(Generate).messages[-1].text == "What is the capital of Italy?"
 
 
 # --- who is meant ------------------------------------------------------------------------------

@@ -120,6 +120,21 @@ def test_speech_that_begins_as_the_segment_ends_is_not_lost():
     assert first.audio_end <= second.start <= (640 + 768) * MS < second.end
 
 
+def test_how_much_was_surely_a_voice_is_told() -> None:
+    sure, doubtful = frames(960, 0.95), frames(960, 0.7)
+    events = play(frames(512, 0.01) + sure + doubtful + frames(320, 0.01) + sure + frames(900, 0.0))
+    paused, ended = (e for e in events if isinstance(e, SpeechPaused)), segments(events)
+    assert [event.voiced for event in paused] == [960 * MS, 1920 * MS]
+    assert [event.voiced for event in ended] == [1920 * MS]
+
+
+def test_a_split_loses_nothing_of_how_much_was_a_voice() -> None:
+    speech = frames(6016, 0.95)
+    events = segments(play(speech + frames(1600, 0.01), SpeechDetector(SHORT)))
+    assert len(events) > 1
+    assert sum(event.voiced for event in events) == 6016 * MS
+
+
 def test_long_speech_is_split_at_its_quietest_frame_without_a_gap():
     levels = [-20.0] * 300
     levels[100:105] = [-50.0] * 5

@@ -101,16 +101,21 @@ class World:
             )
         )
 
-    def says(self, name: str = "u1") -> None:
+    def says(self, name: str = "u1", voiced_ms: float = 0.0) -> None:
         """A whole utterance of one second, with its early transcription request."""
         start_ms = self.now_ms
         self.now_ms += 300
         self.started(name, start_ms)
         self.now_ms += 900
-        self.speech(SpeechPaused, name, start_ms, start_ms + 1_000)
+        self.speech(SpeechPaused, name, start_ms, start_ms + 1_000, voiced_ms=voiced_ms)
         self.now_ms += 600
         self.speech(
-            SpeechEnded, name, start_ms, start_ms + 1_000, decided_ns=(start_ms + 1_800) * MS
+            SpeechEnded,
+            name,
+            start_ms,
+            start_ms + 1_000,
+            decided_ns=(start_ms + 1_800) * MS,
+            voiced_ms=voiced_ms,
         )
 
     def transcript(self, text: str, **more: Any) -> list[Message]:
