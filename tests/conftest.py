@@ -1,5 +1,7 @@
 """Fixtures for all layers: every test has a place of its own, and must leave nothing in it."""
 
+from __future__ import annotations
+
 import os
 import shutil
 import signal
@@ -8,12 +10,15 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
 from appliance.ipc import segment
+
+if TYPE_CHECKING:
+    from panel_world import Running
 
 # A run in the background has Ctrl-C ignored, and every process it starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -120,3 +125,19 @@ def place() -> Iterator[Place]:
         psutil.Process(pid).kill()
     shutil.rmtree(runtime_dir)
     assert not any(left.values()), f"left behind: {left}"
+
+
+@pytest.fixture
+def running(place: Place, tmp_path: Path) -> Iterator[Running]:
+    """A panel that has no owner yet."""
+    from panel_world import admin_process
+
+    with admin_process(place.runtime_dir, tmp_path) as it:
+        yield it
+
+
+@pytest.fixture
+def paired(running: Running) -> Running:
+    """A panel whose owner is signed in."""
+    running.pair()
+    return running
