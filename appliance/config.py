@@ -323,6 +323,21 @@ class Config(Section):
         return Path(tempfile.gettempdir()) / f"voice-appliance-{os.getuid()}"
 
     @property
+    def state_path(self) -> Path:
+        """Absolute path of the folder for what outlives a reboot: systemd's, or the user's."""
+        if named := os.environ.get("STATE_DIRECTORY", "").partition(":")[0]:
+            return Path(named)
+        base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+        return base / "voice-appliance" / self.shm_prefix.strip("-")
+
+    @property
+    def mind_path(self) -> Path:
+        """Absolute path of the folder with timers, notes and facts."""
+        if self.mind.data_dir:
+            return Path(self.mind.data_dir).expanduser().absolute()
+        return self.state_path
+
+    @property
     def shm_prefix(self) -> str:
         """Prefix of this appliance's names in ``/dev/shm``: one per runtime folder."""
         digest = hashlib.sha256(str(self.runtime_path).encode()).hexdigest()[:8]

@@ -98,6 +98,10 @@ class WakeUp:
         """To be watched for reading; then call `arm`."""
         return self._epoll.fileno()
 
+    def woken(self) -> bool:
+        """Whether it is readable: then look at the timers, and `arm` again."""
+        return bool(self._epoll.poll(0))
+
     def arm(self, boot_ns: int | None, wall_ns: int | None) -> None:
         """Clear what has come, and wait for the next moment on either clock (absolute)."""
         for timer in (self._boot, self._wall):

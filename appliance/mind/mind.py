@@ -1,0 +1,299 @@
+"""What becomes of a question before any language model is asked. Pure: no bus, no thread.
+
+Asked for each transcript, also for those in pauses that may not be the end of the turn: so
+considering changes nothing. What is to be done, remembered or taken as the topic waits for the
+turn's `Commit`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+
+from appliance.messages import LOCAL_SESSION, Commit, Consider, Considered, TurnRecord
+from appliance.mind.cache import CachedAnswer, CacheKey, ResponseCache, is_lasting, normalise
+from appliance.mind.memory import Memory, Who, prompt_lines
+from appliance.mind.skills import Act, Outcome, Plan, Skills, Voice
+from appliance.mind.tools import Registry, Tool, parse
+from appliance.mind.tools.registry import Language
+from appliance.mind.tools.text import phrase
+from appliance.mind.understanding import Topic, Understanding, Understood, language_of
+
+_REMEMBERED = 32
+"""Questions in the air at once, of all sessions: more than are ever asked."""
+_YES = re.compile(
+    r"(?:(?:yes|yeah|yep|yup|sure|ok|okay|please|do it|do that|do|go ahead|of course|correct|right"
+    r"|that's right|definitely|absolutely|对|是|是的|好|好的|可以|当然|行|没错|确定)[\s,.!]*)+"
+)
+_NAMES_SOMETHING = re.compile(r"(?<!^)\b[A-Z][a-z]+|\d")
+_STANDS_ALONE_WORDS = 7
+"""A question as long as this hardly hangs on what was said before it."""
+
+
+@dataclass
+class _Asked:
+    """A question that was considered and may be meant."""
+
+    text: str
+    question: str
+    """As llm is asked."""
+    understood: Understood | None
+    plan: Plan
+    facts: str
+    in_dialogue: bool
+    language: Language
+    answers: bool = False
+    """Whether it answers what we asked."""
+
+
+@dataclass
+class _Session:
+    topic: Topic = field(default_factory=Topic)
+    voice: Voice = field(default_factory=Voice)
+    last_reply: str = ""
+    ask: Plan | None = None
+    """What a yes would do."""
+    committed: _Asked | None = None
+    """The question whose answer is being given."""
+
+
+@dataclass
+class Mind:
+    """The sessions' topics, the memory, the cache and the skills.
+
+    Args:
+        skills: what can be done without llm.
+        understandings: by language.
+        memory: None when it is switched off.
+        who: in whose name facts are kept.
+        cache: of llm's answers.
+        persona: what else llm's answers depend on.
+        model: that writes the answers.
+        registry: of the tools that llm may call.
+        permissions: of those tools.
+    """
+
+    skills: Skills
+    understandings: Mapping[str, Understanding]
+    memory: Memory | None
+    who: Who
+    cache: ResponseCache
+    persona: str
+    model: str
+    registry: Registry
+    permissions: Sequence[str] = ()
+    grammar: Callable[[Iterable[Tool[Any]]], str] = lambda _tools: ""
+    """Of an answer that may call some tools."""
+    _sessions: dict[str, _Session] = field(default_factory=dict)
+    _asked: OrderedDict[tuple[str, str], _Asked] = field(default_factory=OrderedDict)
+
+    def session(self, session_id: str) -> _Session:
+        """What is known of a conversation."""
+        return self._sessions.setdefault(session_id, _Session())
+
+    def voices(self) -> list[tuple[str, Voice]]:
+        """How answers are to be spoken, by session."""
+        self.session(LOCAL_SESSION)
+        return [(session_id, session.voice) for session_id, session in self._sessions.items()]
+
+    def offer(
+        self,
+        tools: Iterable[Tool[Any]],
+        grammar: Callable[[Iterable[Tool[Any]]], str],
+    ) -> None:
+        """Let llm call these tools of other programs where a question is about them.
+
+        Raises:
+            ToolError: a name is taken.
+        """
+        self.registry.add(tools)
+        self.permissions = tuple(dict.fromkeys((*self.permissions, *(t.permission for t in tools))))
+        self.grammar = grammar
+
+    def forget_session(self, session_id: str) -> None:
+        """The conversation is over."""
+        self._sessions.pop(session_id, None)
+
+    def consider(self, message: Consider) -> Considered:
+        """What can be said of a question at once. Changes nothing."""
+        session = self.session(message.session_id)
+        asked = self._read(session, message)
+        considered = self._considered(asked, message)
+        self._asked[message.session_id, message.request_id] = asked
+        while len(self._asked) > _REMEMBERED:
+            self._asked.popitem(last=False)
+        return considered
+
+    def _read(self, session: _Session, message: Consider) -> _Asked:
+        text = message.text
+        language: Language = "zh" if language_of(text) == "zh" else "en"
+        if session.ask is not None:
+            agreed = _YES.fullmatch(text.casefold().strip(" ,.!?，。！？")) is not None
+            plan = session.ask if agreed else Plan(phrase("not_done", language))
+            if agreed or len(text.split()) < 3:
+                return _Asked(text, text, None, plan, "", False, language, answers=True)
+        understanding = self.understandings.get(language)
+        understood = understanding.understand(text) if understanding else None
+        question = text
+        if understood is None and understanding is not None:
+            followed = session.topic.follow(text, understanding)
+            if isinstance(followed, str):
+                question = followed
+            else:
+                understood = followed
+        plan = Plan()
+        if understood is not None:
+            found = self.skills.plan(understood, session.voice, session.last_reply)
+            plan, understood = (found, understood) if found else (plan, None)
+        facts = ""
+        if understood is None and self.memory is not None:
+            facts = prompt_lines(self.memory.relevant(question, self.who))
+        return _Asked(text, question, understood, plan, facts, message.in_dialogue, language)
+
+    def _considered(self, asked: _Asked, message: Consider) -> Considered:
+        considered = Considered(
+            session_id=message.session_id, request_id=message.request_id, language=asked.language
+        )
+        intent = "confirm" if asked.answers else asked.understood.intent if asked.understood else ""
+        if intent:
+            confidence = asked.understood.confidence if asked.understood else 1.0
+            return _with(
+                considered,
+                reply=asked.plan.reply,
+                acts=asked.plan.act is not None,
+                intent=intent,
+                confidence=confidence,
+            )
+        if self._may_be_cached(asked):
+            cached = self.cache.get(self._key(asked))
+            if cached is not None:
+                return _with(considered, reply=cached.text, intent="cache", confidence=1.0)
+        tools = self._tools_about(asked.question)
+        facts = asked.facts
+        if tools:
+            offered = "\n".join(f"- {tool.name}: {tool.description}" for tool in tools)
+            facts = "\n".join(filter(None, (facts, f"Tools that may be called:\n{offered}")))
+        return _with(
+            considered,
+            question=asked.question if asked.question != asked.text else "",
+            facts=facts,
+            grammar=self.grammar(tools) if tools else "",
+        )
+
+    def commit(self, message: Commit) -> Act | None:
+        """The turn is over: what is to be done now, where waiting for the disk holds nobody up."""
+        asked = self._asked.pop((message.session_id, message.request_id), None)
+        if asked is None:
+            return None
+        session = self.session(message.session_id)
+        session.committed = asked
+        session.ask = None
+        session.topic = session.topic.after(asked.question, asked.understood)
+        if message.call:
+            return lambda: self._call(message.call, asked.language)
+        return asked.plan.act
+
+    def done(self, session_id: str, outcome: Outcome) -> None:
+        """An act has ended."""
+        session = self.session(session_id)
+        session.ask = outcome.ask
+        voice = session.voice
+        if outcome.volume_percent is not None:
+            voice = replace(voice, volume_percent=outcome.volume_percent)
+        if outcome.speed is not None:
+            voice = replace(voice, speed=outcome.speed)
+        session.voice = voice
+        if outcome.forgotten:
+            self.cache.forget()
+
+    def heard(self, record: TurnRecord) -> None:
+        """A turn is over: what was said can be repeated, and perhaps given again."""
+        session = self.session(record.session_id)
+        asked, session.committed = session.committed, None
+        if record.reply:
+            session.last_reply = record.reply
+        if asked is None or record.outcome != "answered" or record.transcript != asked.text:
+            return
+        from_llm = asked.understood is None and not asked.answers
+        if from_llm and "cache" not in record.marks and not _went_wrong(record):
+            self.cache.put(
+                self._key(asked),
+                CachedAnswer(record.reply),
+                in_dialogue=asked.in_dialogue and not _stands_alone(asked.text),
+                has_memory=bool(asked.facts),
+            )
+
+    def _may_be_cached(self, asked: _Asked) -> bool:
+        return is_lasting(
+            asked.text,
+            in_dialogue=asked.in_dialogue and not _stands_alone(asked.text),
+            has_memory=bool(asked.facts),
+        )
+
+    def _key(self, asked: _Asked) -> CacheKey:
+        return CacheKey(normalise(asked.text), self.model, self.persona)
+
+    # --- tools ---------------------------------------------------------------------------------
+
+    def _tools_about(self, question: str) -> tuple[Tool[Any], ...]:
+        """The tools that the question's words are about: offered unasked they are called wrongly.
+
+        (docs/mind-memory.md, Tools: of 8 remarks 5 were taken for a call.)
+        """
+        if not self.permissions:
+            return ()
+        words = {_stem(word) for word in normalise(question).split() if len(word) > 3}
+        return tuple(
+            tool
+            for tool in self.registry.granted(self.permissions)
+            if tool.permission in self.permissions and words & _about(tool)
+        )
+
+    def _call(self, call: str, language: Language) -> Outcome:
+        wanted = parse(call)
+        if wanted is None:
+            return Outcome(phrase("unknown", language))
+        arguments = bytes(wanted.arguments)
+        result = self.registry.call(wanted.name, arguments, self.permissions, language=language)
+        if result.status != "unconfirmed":
+            return Outcome(result.spoken)
+
+        def confirmed() -> Outcome:
+            done = self.registry.call(
+                wanted.name, arguments, self.permissions, language=language, confirmed=True
+            )
+            return Outcome(done.spoken)
+
+        return Outcome(result.spoken, ask=Plan(act=confirmed))
+
+
+def _with(considered: Considered, **changes: object) -> Considered:
+    return msgspec.structs.replace(considered, **changes)
+
+
+def _stands_alone(question: str) -> bool:
+    """Whether earlier turns hardly matter to a question: it names what it is about."""
+    words = question.split()
+    if len(words) < 4:
+        return False
+    return len(words) >= _STANDS_ALONE_WORDS or bool(_NAMES_SOMETHING.search(question))
+
+
+def _went_wrong(record: TurnRecord) -> bool:
+    return any(mark.endswith(("_failed", "_timeout", "_restarted")) for mark in record.marks) or (
+        "apology" in record.marks or "empty_answer" in record.marks
+    )
+
+
+def _stem(word: str) -> str:
+    return word.rstrip("s")
+
+
+def _about(tool: Tool[Any]) -> set[str]:
+    text = f"{tool.name.replace('_', ' ')} {tool.description}"
+    return {_stem(word) for word in normalise(text).split() if len(word) > 3}
