@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp
 
 from appliance import __version__
-from appliance.admin import api, doors, pages
+from appliance.admin import api, doors, memory, pages
 from appliance.admin.gate import Gate
 from appliance.admin.panel import Panel
 from appliance.admin.render import FOLDER, page
@@ -68,4 +68,5 @@ def create_app(panel: Panel) -> ASGIApp:
     app.include_router(api.router)
     app.include_router(doors.router)
     app.include_router(pages.router)
+    app.include_router(memory.router)
     return Gate(app, panel.accounts, panel.settings.allowed_hosts())

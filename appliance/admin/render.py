@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["clock"] = clock
     environment.globals.update(
         version=__version__,
         languages=LANGUAGES,
@@ -43,6 +45,13 @@ def _environment() -> Environment:
         trend=charts.trend,
     )
     return environment
+
+
+def clock(seconds: float) -> str:
+    """A time span as a clock shows it: 1:02:03, or 2:03 below an hour."""
+    minutes, rest = divmod(max(0, math.ceil(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 @cache

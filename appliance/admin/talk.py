@@ -22,7 +22,7 @@ class Refusal(ApplianceError):  # noqa: N818 an answer, not a mistake
 
 
 class Talk:
-    """The way to conductor and capture.
+    """The way to conductor, capture and mind.
 
     Args:
         runtime_dir: where their sockets are.
@@ -39,12 +39,22 @@ class Talk:
             Refusal: the process says no.
             Unavailable: nobody answers, or too many are waiting.
         """
+        answer = await self.ask(process, message, instance)
+        return answer.turn_id if isinstance(answer, Accepted) else ""
+
+    async def ask(self, process: str, message: Request, instance: int = 0) -> Request:
+        """Send a request; returns the answer.
+
+        Raises:
+            Refusal: the process says no.
+            Unavailable: nobody answers, or too many are waiting.
+        """
         if self._turn.locked():
             raise Unavailable("Too many requests at once; try again in a moment.")
         async with self._turn:
             return await asyncio.to_thread(self._ask, process, message, instance)
 
-    def _ask(self, process: str, message: Request, instance: int) -> str:
+    def _ask(self, process: str, message: Request, instance: int) -> Request:
         client = Client(self._runtime_dir, process, instance)
         try:
             client.send(message)
@@ -53,9 +63,8 @@ class Talk:
             raise Unavailable(f"{process} answers something else: {error}") from None
         finally:
             client.close()
-        match answer:
-            case Accepted(turn_id=turn_id):
-                return turn_id
-            case Refused(reason=reason):
-                raise Refusal(f"{process} refuses: {reason}")
-        raise Unavailable(f"{process} does not answer; is it running?")
+        if isinstance(answer, Refused):
+            raise Refusal(f"{process} refuses: {answer.reason}")
+        if answer is None:
+            raise Unavailable(f"{process} does not answer; is it running?")
+        return answer

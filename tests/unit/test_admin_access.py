@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance import config as configuration
-from appliance.admin import api, doors, pages
+from appliance.admin import api, doors, memory, pages
 from appliance.admin.audit import Audit
 from appliance.admin.configfile import ConfigFile, entries, parse, restarts
 from appliance.admin.diagnosis import Logs, bundle, without_words
@@ -179,7 +179,7 @@ PUBLIC = {"/health/live", "/health", "/pair", "/pair/speak", "/login", "/logout"
 
 
 def test_every_route_names_a_right():
-    routes = [*api.router.routes, *doors.router.routes, *pages.router.routes]
+    routes = [*api.router.routes, *doors.router.routes, *pages.router.routes, *memory.router.routes]
     assert len(routes) > 25
     for route in routes:
         assert isinstance(route, APIRoute)

@@ -32,6 +32,15 @@ function post(path, fields) {
   });
 }
 
+async function refresh(path, id) {
+  const answer = await fetch(path).catch(() => null);
+  if (!answer?.ok) return false;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  localTimes(page);
+  $(id).replaceWith(page.getElementById(id));
+  return true;
+}
+
 // --- overview ---------------------------------------------------------------
 
 function losses(counters) {
@@ -127,12 +136,30 @@ function overview(source) {
 
 // --- turns ------------------------------------------------------------------
 
-async function refreshTurns() {
-  const answer = await fetch("/turns?part=1");
-  if (!answer.ok) return;
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  localTimes(page);
-  $("turns-part").replaceWith(page.getElementById("turns-part"));
+const refreshTurns = () => refresh("/turns?part=1", "turns-part");
+
+// --- timers and memory ------------------------------------------------------
+
+function clock(seconds) {
+  const whole = Math.max(0, Math.ceil(seconds));
+  const [hours, minutes, rest] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  const two = (number) => String(number).padStart(2, "0");
+  return hours ? `${hours}:${two(minutes)}:${two(rest)}` : `${minutes}:${two(rest)}`;
+}
+
+function memory() {
+  let loaded = performance.now();
+  setInterval(async () => {
+    if (document.hidden) return;
+    const passed = (performance.now() - loaded) / 1000;
+    for (const span of document.querySelectorAll("[data-remaining]")) {
+      set(span, clock(Number(span.dataset.remaining) - passed));
+    }
+    const busy = $("memory-part").contains(document.activeElement);  // somebody is about to press
+    if (passed >= 5 && !busy && await refresh("/memory?part=1", "memory-part")) {
+      loaded = performance.now();
+    }
+  }, 1000);
 }
 
 // --- logs and diagnosis -----------------------------------------------------
@@ -218,6 +245,8 @@ function logs() {
 localTimes(document);
 if (live?.dataset.live === "logs") {
   logs();
+} else if (live?.dataset.live === "memory") {
+  memory();
 } else if (live) {
   const source = new EventSource("/events");
   if (live.dataset.live === "overview") overview(source);
