@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 
-from appliance.conductor.checkpoint import Checkpoint, CheckpointFile
+from appliance.conductor.checkpoint import CheckpointFile
+from appliance.conductor.conversations import Conversations
 from appliance.conductor.optimiser import Ladder, Optimiser
 from appliance.conductor.turn import TurnSettings
-from appliance.conductor.turns import SERVANTS, TurnTaker
+from appliance.conductor.turns import SERVANTS
 from appliance.config import Config
 from appliance.ipc.bus import Bus
+from appliance.llm.ladder import LLM_LADDER
 from appliance.llm.prompt import opening
 from appliance.messages import (
     LOCAL_SESSION,
@@ -31,6 +33,7 @@ from appliance.messages import (
     ReplyChunk,
     Request,
     SayText,
+    Sessions,
     SpeechContinued,
     SpeechEnded,
     SpeechPaused,
@@ -65,17 +68,16 @@ TOPICS = (
             PlaybackDucked,
             PiecePlayed,
             PlaybackEnded,
+            Sessions,
         )
     ),
     *(heartbeat_topic(name) for name in SERVANTS),
 )
 TICK_MS = 250
 ASR_LADDER = ("whisper-base", "whisper-tiny.en")
-LLM_LADDER = ("qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b", "smollm2-135m")
 """From the best to the fastest."""
 LONGEST_TEXT = 4_000
 """Characters of a request: some minutes of speech, and more than llm can read."""
-LISTENING_GRACE_MS = 300
 
 
 def main(config: Config, bus: Bus) -> None:
@@ -91,38 +93,34 @@ class _Conductor:
     def __init__(self, config: Config, bus: Bus) -> None:
         self._bus = bus
         self._words = config.logging.words
-        self._taker = TurnTaker(LOCAL_SESSION, turn_settings(config), life=bus.life)
+        self._checkpoint = CheckpointFile(bus.runtime_dir)
+        owed = self._checkpoint.take()
+        if owed:
+            logger.warning("my predecessor left %d turn(s) unanswered", len(owed))
+        self._conversations = Conversations(
+            turn_settings(config), life=bus.life, owed=owed, now_ns=time.monotonic_ns()
+        )
         self._optimiser: Optimiser | None = None
         if config.conductor.optimise:
             self._optimiser = Optimiser(ladder(config), LOCAL_SESSION)
-        self._checkpoint = CheckpointFile(bus.runtime_dir)
-        self._owed = self._checkpoint.take()
-        """The turn that a predecessor left unanswered."""
-        # One that was still being listened to goes on by itself, unless vad told of its end while
-        # nobody listened.
-        self._recover_at_ns = time.monotonic_ns()
-        if self._owed and self._owed.state == "listening":
-            self._recover_at_ns += (config.vad.fallback_ms + LISTENING_GRACE_MS) * 1_000_000
 
     def step(self) -> None:
-        message = self._bus.receive(_until_due_ms(self._taker.due_ns()))
+        message = self._bus.receive(_until_due_ms(self._conversations.due_ns()))
         now_ns = time.monotonic_ns()
         if message is not None:
-            self._publish(self._taker.step(message, now_ns))
-        self._publish(self._taker.tick(now_ns))
-        if self._owed:
-            self._take_up(self._owed, now_ns)
+            self._publish(self._conversations.step(message, now_ns))
+        self._publish(self._conversations.tick(now_ns))
         for client, request in self._bus.requests():
             self._take_request(client, request, now_ns)
 
     def close(self) -> None:
         """Nothing is owed any more."""
-        self._checkpoint.save("idle", ())
+        self._checkpoint.save(())
 
     def _publish(self, messages: list[Message]) -> None:
         if any(isinstance(message, Floor | Transcribe) for message in messages):
             # first: we may die while publishing
-            self._checkpoint.save(self._taker.state, self._taker.open_spans())
+            self._checkpoint.save(self._conversations.checkpoints(time.monotonic_ns()))
         for message in messages:
             self._bus.publish(message)
             if isinstance(message, TurnRecord):
@@ -135,42 +133,35 @@ class _Conductor:
         level = self._optimiser.step(record, time.monotonic_ns())
         if level:
             logger.info("level %d: %s", level.level, level.reason)
-            self._taker.use_history(level.history_turns)
+            self._conversations.use_history(level.history_turns)
             self._bus.publish(level)
-        self._taker.expects_slow_answer = self._optimiser.slow
-
-    def _take_up(self, owed: Checkpoint, now_ns: int) -> None:
-        if self._taker.state != "idle":
-            self._owed = None
-        elif now_ns >= self._recover_at_ns:
-            logger.warning("taking up the turn that my predecessor left unanswered")
-            self._publish(self._taker.recover(owed.spans, now_ns))
-            self._owed = None
+        self._conversations.expect_slow_answers(self._optimiser.slow)
 
     def _take_request(self, client: bytes, request: Request, now_ns: int) -> None:
         messages: list[Message] = []
         match request:
-            case AskText(text=text) | SayText(text=text) if len(text) > LONGEST_TEXT:
-                reason = f"{len(text)} characters are too many; {LONGEST_TEXT} at a time"
-                answer: Request = Refused(reason=reason)
-            case AskText(text=text):
-                turn_id, messages = self._taker.ask(text, now_ns)
-                answer = self._taken(turn_id)
-            case SayText(text=text):
-                turn_id, messages = self._taker.say(text, now_ns)
-                answer = self._taken(turn_id)
+            case AskText() | SayText():
+                answer, messages = self._take_text(request, now_ns)
             case Attend(for_ms=for_ms):
-                self._taker.attend(for_ms, now_ns)
+                self._conversations.local.attend(for_ms, now_ns)
                 answer = Accepted()
             case _:
                 answer = Refused(reason="the conductor does not take this request")
         self._bus.reply(client, answer)
         self._publish(messages)
 
-    def _taken(self, turn_id: str) -> Request:
+    def _take_text(self, request: AskText | SayText, now_ns: int) -> tuple[Request, list[Message]]:
+        text, taker = request.text, self._conversations.taker(request.session_id)
+        if len(text) > LONGEST_TEXT:
+            reason = f"{len(text)} characters are too many; {LONGEST_TEXT} at a time"
+            return Refused(reason=reason), []
+        if taker is None:
+            return Refused(reason=f"there is no session {request.session_id[:40]!r}"), []
+        action = taker.ask if isinstance(request, AskText) else taker.say
+        turn_id, messages = action(text, now_ns)
         if turn_id:
-            return Accepted(turn_id=turn_id)
-        return Refused(reason=f"busy {self._taker.state}; try again in a moment")
+            return Accepted(turn_id=turn_id), messages
+        return Refused(reason=f"busy {taker.state}; try again in a moment"), messages
 
 
 def turn_settings(config: Config) -> TurnSettings:

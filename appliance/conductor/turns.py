@@ -50,6 +50,8 @@ LISTENING_BOUND_MS = 40_000
 """Longest wait for the next word from vad within a turn: more than its longest segment."""
 _INTERRUPTED_BOUND_MS = 1_500
 """Longest wait for how much of an interrupted answer was played."""
+_QUEUE_BOUND_MS = 60_000
+"""Longest that other sessions' work excuses the wait for an answer."""
 _SLOW_MS = 700
 """Without a word of the answer for so long, it is going to be slow."""
 
@@ -134,6 +136,28 @@ class TurnTaker(Listening):
 
         return self._collect(now_ns, begin)
 
+    def leave(self, now_ns: int) -> list[Message]:
+        """Who speaks here has gone: drop all that is under way."""
+
+        def end() -> None:
+            self._out.append(Cancel(session_id=self._session_id, id="*"))
+            for turn in self._ending.values():
+                self._publish_record(turn, "interrupted", self._whole_pieces(turn))
+            if (turn := self._turn) is not None:
+                turn.mark("session_closed")
+                played = self._whole_pieces(turn)
+                self._close("interrupted" if played else "lost", played)
+
+        return self._collect(now_ns, end)
+
+    def waits_in_turn(self, stage: str, now_ns: int) -> None:
+        """Asr or llm works for another session meanwhile: it is not stuck, and comes to this."""
+        turn = self._turn
+        if turn is None or self._state != "thinking" or not self._owes(turn, stage):
+            return
+        if now_ns - turn.ledger.start_ns < _QUEUE_BOUND_MS * 1_000_000:
+            turn.waiting_since_ns = now_ns
+
     def _collect(self, now_ns: int, action: Callable[[], None]) -> list[Message]:
         self._now_ns = now_ns
         self._out = []
@@ -209,6 +233,10 @@ class TurnTaker(Listening):
             self._take_floor(segment)  # who still speaks when the answer is over has the floor
         elif not self._settings.barge_in:
             self._heard_until_ns = max(self._heard_until_ns, message.ended_ns)
+
+    @staticmethod
+    def _whole_pieces(turn: Turn) -> str:
+        return " ".join(piece.text for piece in turn.pieces[: turn.played_pieces])
 
     @staticmethod
     def _played(turn: Turn, message: PlaybackEnded) -> str:
