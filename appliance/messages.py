@@ -425,6 +425,8 @@ class ReplyChunk(Message, frozen=True, kw_only=True):
     last: bool
     received_ns: int
     """When the request arrived at llm."""
+    started_ns: int = 0
+    """When llm took it up: until then it had others to answer."""
     first_token_ns: int
     finished_ns: int
     """When this chunk was complete."""
@@ -487,7 +489,8 @@ class PlaybackDucked(Message, frozen=True, kw_only=True):
 
 
 class Cancel(Message, frozen=True, kw_only=True):
-    """Drops a request (asr, llm) or an utterance (tts): whatever carries this id."""
+    """Drops a request (asr, llm) or an utterance (tts): whatever carries this id; ``*``: all of the
+    session's."""
 
     topic: ClassVar[str] = "conductor.cancel"
     session_id: str

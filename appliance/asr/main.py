@@ -1,20 +1,23 @@
-"""The asr process: reads named stretches of the mic ring, publishes their words.
+"""The asr process: reads named stretches of the mic rings, publishes their words.
 
 While speech goes on and nothing else is to do, it is heard as far as it has come. Whatever is
-asked for goes first: a hearing under way stops, unless it already holds all that is asked.
+asked for goes first: a hearing under way stops, unless it already holds all that is asked. Requests
+are answered in the order in which they came, whatever their sessions; where speech goes on in
+several sessions, they are heard by turns.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.asr.ears import Ear, Ears
 from appliance.asr.engine import TranscriptionCancelledError, create_engine
-from appliance.asr.hearings import Hearings
 from appliance.asr.streaming import LiveUtterance, only_silence_since
 from appliance.asr.transcriber import Transcriber
 from appliance.asr.vocabulary import load_vocabulary
@@ -24,19 +27,22 @@ from appliance.config import Config
 from appliance.errors import ApplianceError
 from appliance.ipc.audio_ring import MIC_RING, RingReader
 from appliance.ipc.bus import Bus
-from appliance.ipc.worker import Cancelled, Emit, Worker
+from appliance.ipc.worker import Cancelled, Emit, Job, Worker
 from appliance.messages import (
     Cancel,
     DialogueWords,
     Heartbeat,
+    Message,
     PartialTranscript,
     ServiceLevel,
+    Sessions,
     SpeechContinued,
     Transcribe,
     Transcript,
     heartbeat_topic,
 )
 from appliance.models.store import ensure_model
+from appliance.processes import mic_ring
 
 logger = logging.getLogger(__name__)
 
@@ -46,12 +52,11 @@ TOPICS = (
     SpeechContinued.topic,
     DialogueWords.topic,
     ServiceLevel.topic,
+    Sessions.topic,
     heartbeat_topic("capture"),
 )
 _PARTIAL = "partial"
 _LOAD_BOUND_MS = 120_000
-_DIALOGUE_TURNS = 3
-_SESSIONS = 16
 
 
 @dataclass(frozen=True)
@@ -111,17 +116,20 @@ class Service:
         self._config = config
         self._loaded = loaded
         self._wanted_model = loaded.model
-        self._dialogues: dict[str, list[str]] = {}
-        """What was said last, by session."""
-        self._reader = RingReader(config.shm_prefix, MIC_RING.name)
-        self._hearings = Hearings(
-            self._reader.read_span,
-            lambda: LiveUtterance(self._loaded.transcriber, vocabulary),
+        self._ears = Ears(
+            lambda session_id: Ear(
+                RingReader(config.shm_prefix, mic_ring(session_id)),
+                lambda: LiveUtterance(self._loaded.transcriber, vocabulary),
+            )
         )
         self._worker = Worker("transcribe")
         self._loader = Worker("load")
-        self._partial: tuple[str, int] = ("", 0)
-        """Utterance and samples of the latest hearing of unfinished speech."""
+        self._partial: tuple[SpeechContinued | None, int] = None, 0
+        """The latest hearing of unfinished speech, and its samples."""
+        self._waiting: dict[str, SpeechContinued] = {}
+        """Sessions whose unfinished speech is to be heard, who waits longest first."""
+        self._busy_with = ""
+        """The session of the newest job."""
         self._bound_ms = config.conductor.asr_timeout_ms
         for worker in (self._worker, self._loader):
             bus.wake_on(worker.descriptor)
@@ -130,35 +138,49 @@ class Service:
 
     def step(self) -> None:
         """Wait for one message, or for a worker, and do what follows."""
-        match self._bus.receive():
+        if (message := self._bus.receive()) is not None:
+            self._take_message(message)
+        for result in self._worker.messages():
+            if isinstance(result, Transcript | PartialTranscript):
+                self._bus.publish(result)
+        for result in self._loader.messages():
+            if isinstance(result, Loaded):
+                self._use(result)
+        if self._waiting and self._worker.idle:
+            self._hear_so_far(self._waiting.pop(next(iter(self._waiting))))
+        self._bus.counters = {"lost_blocks": self._ears.lost_blocks}
+
+    def _take_message(self, message: Message) -> None:
+        match message:
             case Heartbeat(rings=rings) if MIC_RING.name in rings:
                 # map each life of the ring before it is needed: a dead one cannot be found later
-                self._reader.attach(rings[MIC_RING.name])
-            case Transcribe() as request:
-                self._take(request)
-            case SpeechContinued() as event if self._config.asr.partials and self._worker.idle:
-                self._hear_so_far(event)
-            case Cancel(id="*"):
-                self._worker.cancel_all()
+                self._ears.local.reader.attach(rings[MIC_RING.name])
+            case Transcribe():
+                self._take(message)
+            case SpeechContinued() if self._config.asr.partials:
+                # a session's own work goes first: by the time it is done this is out of date
+                if self._worker.idle or message.session_id != self._busy_with:
+                    self._waiting[message.session_id] = message
+            case Cancel(session_id=session_id, id="*"):
+                self._worker.cancel_all(session_id)
             case Cancel(id=request_id):
                 self._worker.cancel(request_id)
             case DialogueWords(session_id=session_id, text=text):
-                self._remember(session_id, text)
+                if ear := self._ears.of(session_id):
+                    ear.remember(text)
+            case Sessions():
+                for session_id in self._ears.follow(message):
+                    self._worker.cancel_all(session_id)
+                    self._waiting.pop(session_id, None)
             case ServiceLevel(asr_model=model) if model != self._wanted_model:
                 self._change_model(model)
-        for message in self._worker.messages():
-            if isinstance(message, Transcript | PartialTranscript):
-                self._bus.publish(message)
-        for message in self._loader.messages():
-            if isinstance(message, Loaded):
-                self._use(message)
-        self._bus.counters = {"lost_blocks": self._reader.lost_blocks}
 
     def _hear_so_far(self, event: SpeechContinued) -> None:
-        for span in event.spans:
-            self._reader.attach(span.epoch)
-        hearing = self._hearings.extend(event.utterance_id, event.spans)
-        live, samples, dialogue = hearing.live, hearing.samples, self._dialogue(event.session_id)
+        ear = self._ears.of(event.session_id)
+        if ear is None:
+            return
+        hearing = ear.hear(event.utterance_id, event.spans)
+        live, samples, dialogue = hearing.live, hearing.samples, ear.dialogue
 
         def hear(emit: Emit, cancelled: Cancelled) -> None:
             try:
@@ -176,19 +198,29 @@ class Service:
                 )
             )
 
-        self._partial = event.utterance_id, len(samples)
-        self._worker.submit(_PARTIAL, hear, bound_ms=self._bound_ms, on_error=lambda _: None)
+        self._partial = event, len(samples)
+        self._submit(_PARTIAL, event.session_id, hear, lambda _: None)
+
+    def _submit(
+        self, job_id: str, session_id: str, job: Job, on_error: Callable[[str], object]
+    ) -> None:
+        self._busy_with = session_id
+        self._worker.submit(
+            job_id, job, bound_ms=self._bound_ms, on_error=on_error, owner=session_id
+        )
 
     def _take(self, request: Transcribe) -> None:
         received_ns = time.monotonic_ns()
-        for span in request.spans:
-            self._reader.attach(span.epoch)
+        ear = self._ears.of(request.session_id)
+        if ear is None:
+            logger.error("asked for the words of a session that cannot be")
+            return
         # copied here and now: while the request waits in the queue the ring goes on
-        hearing = self._hearings.extend(request.utterance_id, request.spans)
+        hearing = ear.hear(request.utterance_id, request.spans)
         live, samples, lost_blocks = hearing.live, hearing.samples, hearing.lost_blocks
-        engine, dialogue = self._loaded.engine, self._dialogue(request.session_id)
-        if not self._hears_all(request.utterance_id, samples):
-            self._worker.cancel(_PARTIAL)
+        engine, dialogue = self._loaded.engine, ear.dialogue
+        self._waiting.pop(request.session_id, None)
+        self._make_way(request, samples)
 
         def answer(
             text: str = "",
@@ -221,27 +253,20 @@ class Service:
                 return
             emit(answer(final.text, avg_logprob=final.avg_logprob, corrections=final.corrections))
 
-        self._worker.submit(
-            request.request_id,
-            transcribe,
-            bound_ms=self._bound_ms,
-            on_error=lambda text: answer(error=text),
+        self._submit(
+            request.request_id, request.session_id, transcribe, lambda text: answer(error=text)
         )
 
-    def _hears_all(self, utterance_id: str, samples: NDArray[np.float32]) -> bool:
-        """Whether the partial under way holds all the speech there is in ``samples``."""
-        partial_id, heard = self._partial
-        return partial_id == utterance_id and only_silence_since(samples, heard)
-
-    def _remember(self, session_id: str, text: str) -> None:
-        turns = [*self._dialogues.pop(session_id, ()), " ".join(text.split())]
-        self._dialogues[session_id] = turns[-_DIALOGUE_TURNS:]
-        while len(self._dialogues) > _SESSIONS:
-            self._dialogues.pop(next(iter(self._dialogues)))
-
-    def _dialogue(self, session_id: str) -> str:
-        """What was said last in a session, a turn a line."""
-        return "\n".join(self._dialogues.get(session_id, ()))
+    def _make_way(self, request: Transcribe, samples: NDArray[np.float32]) -> None:
+        """Stop the hearing of unfinished speech, unless it holds all that is asked for."""
+        under_way, heard = self._partial
+        if under_way is None or not self._worker.has(_PARTIAL):
+            return
+        if under_way.session_id != request.session_id:
+            self._waiting.setdefault(under_way.session_id, under_way)  # it goes on afterwards
+        elif under_way.utterance_id == request.utterance_id and only_silence_since(samples, heard):
+            return
+        self._worker.cancel(_PARTIAL)
 
     def _change_model(self, model: str) -> None:
         """Load another model beside the one in use."""
@@ -261,9 +286,9 @@ class Service:
         if loaded.model != self._wanted_model:
             return  # by now another one is wanted
         self._loaded = loaded
-        self._hearings.forget()
+        self._ears.begin_anew()
         self._bus.ready(detail=f"{loaded.engine}, {loaded.model}")
 
     def close(self) -> None:
-        """Let go of the ring."""
-        self._reader.close()
+        """Let go of the rings."""
+        self._ears.close()

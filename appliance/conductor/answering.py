@@ -197,7 +197,7 @@ class Answering:
 
     @staticmethod
     def _note_reply(turn: Turn, chunk: ReplyChunk) -> None:
-        turn.ledger.mark("llm_queue", chunk.received_ns)
+        turn.ledger.mark("llm_queue", chunk.started_ns or chunk.received_ns)
         turn.ledger.mark("llm_ttft", chunk.first_token_ns)
         turn.ledger.mark("text_aggregation", chunk.finished_ns)
 

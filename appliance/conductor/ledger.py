@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 SPEECH_STAGES = (
     "end_of_turn_delay",  # last speech sample -> the turn was taken for complete
     "transcription_delay",  # -> the words were there (0 when they already were)
-    "llm_queue",  # -> the request reached llm
+    "understanding",  # -> mind knew what is to become of them
+    "action",  # -> what was asked for was done
+    "llm_queue",  # -> llm took it up, having answered whoever came before
     "llm_ttft",  # -> first token
     "text_aggregation",  # -> first speakable clause
     "tts_queue",  # -> the text reached tts

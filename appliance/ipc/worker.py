@@ -29,6 +29,7 @@ class _Submitted:
     job: Job
     bound_ms: int
     on_error: Callable[[str], object]
+    owner: str
     cancelled: threading.Event = field(default_factory=threading.Event)
     started_ns: int = 0
 
@@ -38,7 +39,7 @@ class Worker:
 
     def __init__(self, name: str) -> None:
         self.descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        """Readable when ``messages`` has something."""
+        """Readable when ``messages`` has something, and when a job has ended."""
         self._results: deque[object] = deque()
         self._queue: queue.Queue[_Submitted] = queue.Queue()
         self._jobs: dict[str, _Submitted] = {}
@@ -47,7 +48,13 @@ class Worker:
         self._thread.start()
 
     def submit(
-        self, job_id: str, job: Job, *, bound_ms: int, on_error: Callable[[str], object]
+        self,
+        job_id: str,
+        job: Job,
+        *,
+        bound_ms: int,
+        on_error: Callable[[str], object],
+        owner: str = "",
     ) -> None:
         """Queue a job.
 
@@ -56,8 +63,9 @@ class Worker:
             job: the work; messages it emits reach the loop in order.
             bound_ms: the longest it may run before it counts as hung.
             on_error: makes the message to emit when the job raises, from the error's text.
+            owner: whose it is, for `cancel_all`.
         """
-        submitted = _Submitted(job_id, job, bound_ms, on_error)
+        submitted = _Submitted(job_id, job, bound_ms, on_error, owner)
         self._jobs[job_id] = submitted
         self._queue.put(submitted)
 
@@ -66,10 +74,15 @@ class Worker:
         if job := self._jobs.get(job_id):
             job.cancelled.set()
 
-    def cancel_all(self) -> None:
-        """Ask every queued or running job to stop."""
+    def cancel_all(self, owner: str) -> None:
+        """Ask every queued or running job of ``owner`` to stop."""
         for job in list(self._jobs.values()):
-            job.cancelled.set()
+            if job.owner == owner:
+                job.cancelled.set()
+
+    def has(self, job_id: str) -> bool:
+        """Whether this job is queued or running."""
+        return job_id in self._jobs
 
     @property
     def idle(self) -> bool:
@@ -114,3 +127,4 @@ class Worker:
             finally:
                 self._current = None
                 self._jobs.pop(job.id, None)
+                os.eventfd_write(self.descriptor, 1)

@@ -110,8 +110,8 @@ class _Service:
                 self._first_clause_words = level.first_clause_words
                 if level.llm_model != self._model:
                     self._change_model(level.llm_model)
-            case Cancel(id="*"):
-                self._worker.cancel_all()
+            case Cancel(session_id=session_id, id="*"):
+                self._worker.cancel_all(session_id)
             case Cancel(id=request_id):
                 self._worker.cancel(request_id)
         for message in self._worker.messages():
@@ -161,7 +161,7 @@ class _Service:
             self._worker.cancel(_PREPARE)
         received_ns = time.monotonic_ns()
         sent = 0
-        first_token_ns = 0
+        started_ns = first_token_ns = 0
 
         def chunk(text: str, *, last: bool = False, error: str = "") -> ReplyChunk:
             nonlocal sent
@@ -174,6 +174,7 @@ class _Service:
                 text=text,
                 last=last,
                 received_ns=received_ns,
+                started_ns=started_ns,
                 first_token_ns=first_token_ns or now_ns,
                 finished_ns=now_ns,
                 prompt_tokens=stats.prompt_tokens,
@@ -185,7 +186,8 @@ class _Service:
             return message
 
         def generate(emit: Emit, cancelled: Cancelled) -> None:
-            nonlocal first_token_ns
+            nonlocal started_ns, first_token_ns
+            started_ns = time.monotonic_ns()
             splitter = self._splitter()
             for piece in self._engine.generate(
                 request.messages, max_tokens=request.max_tokens, cancelled=cancelled
@@ -206,4 +208,5 @@ class _Service:
             generate,
             bound_ms=4 * self._bound_ms,
             on_error=lambda text: chunk("", last=True, error=text),
+            owner=request.session_id,
         )

@@ -26,8 +26,10 @@ from appliance.messages import (
     Cancel,
     DialogueWords,
     Message,
+    OpenSession,
     PartialTranscript,
     ServiceLevel,
+    Sessions,
     Span,
     SpeechContinued,
     Transcribe,
@@ -66,9 +68,11 @@ class RingReader:
     """Every block is a constant tone, except the numbers from ``silent_from``."""
 
     silent_from = 10_000
+    lost_blocks = 0
 
-    def __init__(self, *_: object) -> None:
-        self.lost_blocks = 0
+    def __init__(self, _prefix: str, ring: str) -> None:
+        self.ring = ring
+        self.closed = False
 
     def attach(self, epoch: int) -> None: ...
 
@@ -77,7 +81,8 @@ class RingReader:
         loud = np.where((numbers >= 30) & (numbers < self.silent_from), 0.1, 0.0)
         return np.repeat(loud, 160).astype(np.float32), 0
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.closed = True
 
 
 class Engine:
@@ -156,15 +161,18 @@ def place(monkeypatch) -> Place:
     return Place()
 
 
-def continued(last: int, utterance: str = "u") -> SpeechContinued:
+def continued(last: int, utterance: str = "u", session: str = "local") -> SpeechContinued:
+    spans = (Span(1, 0, last),)
     return SpeechContinued(
-        session_id="local", utterance_id=utterance, spans=(Span(1, 0, last),), speech_start_ns=0
+        session_id=session, utterance_id=utterance, spans=spans, speech_start_ns=0
     )
 
 
-def transcribe(last: int, request: str = "r", utterance: str = "u") -> Transcribe:
+def transcribe(
+    last: int, request: str = "r", utterance: str = "u", session: str = "local"
+) -> Transcribe:
     spans = (Span(1, 0, last),)
-    return Transcribe(session_id="local", request_id=request, spans=spans, utterance_id=utterance)
+    return Transcribe(session_id=session, request_id=request, spans=spans, utterance_id=utterance)
 
 
 def test_words_come_while_speech_goes_on_and_then_whole(place):
@@ -253,9 +261,135 @@ def test_the_dialogue_reaches_the_vocabulary(monkeypatch):
     place = Place(vocabulary=Names())
     for text in ("zero", "one", "two\nlines", "three"):
         place.tell(DialogueWords(session_id="local", text=text))
-    place.tell(DialogueWords(session_id="kitchen", text="other"), transcribe(299))
+    place.tell(DialogueWords(session_id="remote.1", text="other"), transcribe(299))
     assert place.published(Transcript)[0].corrections == (("heard", "meant"),)
     assert place.engine.calls[0][1] == "ONE\nTWO LINES\nTHREE"
+
+
+# --- several sessions --------------------------------------------------------------------------
+
+
+def opened(**opened_ns: int) -> Sessions:
+    return Sessions(
+        open=tuple(OpenSession(name.replace("_", "."), at) for name, at in opened_ns.items())
+    )
+
+
+def heard(place: Place) -> list[str]:
+    """Sessions whose words came, in order."""
+    return [m.session_id for m in place.bus.published if isinstance(m, PartialTranscript)]
+
+
+def test_each_session_is_heard_from_its_own_ring(place, monkeypatch):
+    made = []
+    monkeypatch.setattr(RingReader, "attach", lambda self, epoch: made.append(self.ring))
+    place.tell(transcribe(99, "a"), transcribe(99, "b", session="remote.3"))
+    assert made == ["mic", "mic.3"]
+    assert {(m.session_id, m.request_id) for m in place.published(Transcript, 2)} == {
+        ("local", "a"),
+        ("remote.3", "b"),
+    }
+
+
+def test_requests_of_a_session_that_cannot_be_are_left(place, caplog):
+    place.tell(transcribe(99, "a", session="remote.99"), continued(99, session="attic"))
+    place.tell(DialogueWords(session_id="attic", text="x"), transcribe(99, "b"))
+    assert [m.request_id for m in place.published(Transcript)] == ["b"]
+    assert "cannot be" in caplog.text
+
+
+def test_all_of_a_session_s_requests_are_cancelled_and_nobody_else_s(place):
+    place.engine.may.clear()
+    place.tell(
+        transcribe(99, "a"),
+        transcribe(99, "b", session="remote.1"),
+        transcribe(199, "c", session="remote.2"),
+        Cancel(session_id="remote.1", id="*"),
+    )
+    place.engine.may.set()
+    assert [m.request_id for m in place.published(Transcript, 2)] == ["a", "c"]
+    place.settle()
+    assert len(place.published(Transcript, 2)) == 2
+
+
+def test_utterances_of_one_session_do_not_push_out_another_s(place):
+    place.tell(continued(199))
+    place.published(PartialTranscript)
+    place.settle()
+    for number in range(4):
+        place.tell(transcribe(99, f"r{number}", f"v{number}", "remote.1"))
+    place.published(Transcript, 4)
+    place.settle()
+    place.tell(continued(299))
+    assert place.published(PartialTranscript, 2)[-1].stable.startswith("one")
+
+
+def test_unfinished_speech_is_heard_by_turns(place):
+    """Who is heard at the moment does not come again before those who wait."""
+    place.engine.may.clear()
+    place.tell(continued(99))
+    assert place.engine.began.wait(WAIT_S)
+    place.tell(
+        continued(99, session="remote.1"),
+        continued(99, session="remote.2"),
+        continued(199),
+        continued(199, session="remote.1"),
+    )
+    place.engine.may.set()
+    place.until(lambda: len(heard(place)) == 3)
+    place.settle()
+    assert heard(place) == ["local", "remote.1", "remote.2"]
+    assert [samples for samples, _ in place.engine.calls] == [16_000, 32_000, 16_000]
+
+
+def test_a_request_of_one_session_stops_the_hearing_of_another_which_then_goes_on(place):
+    place.engine.may.clear()
+    place.tell(continued(199, session="remote.1"))
+    assert place.engine.began.wait(WAIT_S)
+    place.tell(transcribe(299))
+    place.engine.may.set()
+    place.until(lambda: len(heard(place)) == 1)
+    told = [type(m) for m in place.bus.published]
+    assert told == [Transcript, PartialTranscript]
+
+
+def test_a_request_makes_what_is_waiting_of_its_own_session_void(place):
+    place.engine.may.clear()
+    place.tell(transcribe(99, "a"))
+    assert place.engine.began.wait(WAIT_S)
+    place.tell(continued(199, session="remote.1"), transcribe(299, "b", session="remote.1"))
+    place.engine.may.set()
+    place.published(Transcript, 2)
+    place.settle()
+    assert heard(place) == []
+
+
+def test_a_session_that_has_closed_is_forgotten(place, monkeypatch):
+    readers = []
+    monkeypatch.setattr(RingReader, "attach", lambda self, _: readers.append(self))
+    place.tell(opened(remote_1=5), transcribe(99, session="remote.1"))
+    place.published(Transcript)
+    place.tell(DialogueWords(session_id="remote.1", text="secret"), opened(remote_1=5))
+    (reader,) = readers
+    assert not reader.closed
+    place.engine.may.clear()
+    place.tell(transcribe(199, "late", session="remote.1"), opened(remote_1=6))
+    place.engine.may.set()
+    assert reader.closed
+    assert place.service._ears.of("remote.1").dialogue == ""
+    place.settle()
+    assert len(place.published(Transcript)) == 1
+
+
+def test_a_restarted_asr_hears_a_session_before_it_knows_who_is_there(place):
+    place.tell(transcribe(99, session="remote.1"))
+    assert place.published(Transcript)[0].session_id == "remote.1"
+    place.tell(opened(remote_1=5))
+    ear = place.service._ears.of("remote.1")
+    place.tell(opened(remote_1=5))
+    assert place.service._ears.of("remote.1") is ear
+    place.tell(opened())
+    assert place.service._ears.of("remote.1") is not ear
 
 
 # --- another model -----------------------------------------------------------------------------
