@@ -1,184 +1,152 @@
-"""The conductor's side towards llm and tts: what they are asked, what they owe. Pure.
+"""What the other processes owe to a turn, and how a turn ends. Pure.
 
-Only the conductor asks asr, llm and tts for work, so it alone knows what is still owed to the user
-when one of them dies: the request is made again as soon as the successor is there, with a short
-spoken apology when the user would otherwise hear silence.
-
-An answer may be written and synthesised ahead, in a pause that may be the end of the turn. None of
-it is played before the turn is over, and all of it is thrown away when the user goes on.
+Only the conductor asks asr, mind, llm and tts for work, so it alone knows what is still owed to the
+user when one of them dies: the request is made again as soon as the successor is there, with a
+short spoken apology when the user would otherwise hear silence.
 """
 
 from __future__ import annotations
 
-import itertools
-
 from appliance.conductor import phrases
-from appliance.conductor.ledger import Ledger
-from appliance.conductor.turn import Segment, Source, Turn, TurnSettings
+from appliance.conductor.asking import Asking
+from appliance.conductor.turn import Turn
 from appliance.messages import (
-    Cancel,
     ChatMessage,
+    Considered,
     DialogueWords,
-    Floor,
-    FloorState,
-    Generate,
+    Done,
     Heartbeat,
-    Message,
     Outcome,
-    Prepare,
     Release,
     ReplyChunk,
-    Speak,
-    Transcribe,
     TurnRecord,
 )
 
 MOST_RETRIES = 2
 """Lives of one process that a turn may cost: a request that kills whoever takes it must end."""
 
-SERVANTS = ("asr", "llm", "tts")
+SERVANTS = ("asr", "mind", "llm", "tts")
 """The processes that owe the conductor answers."""
 
 _PIECES_AHEAD = 1
 """So many pieces of an answer are synthesised before the turn is over: more would only keep the
 processor from hearing the user go on."""
+_OF_THE_CONVERSATION = ("", "cache")
+"""Answers that llm is told later. Of what mind did it must not learn to claim that it does it."""
 
 
-class Answering:
-    """What both halves of the state machine share, and the half that answers.
-
-    Args:
-        session_id: whose conversation this is.
-        settings: bounds and prompt.
-        life: makes the ids of this process's life different from its predecessor's.
-    """
-
-    def __init__(self, session_id: str, settings: TurnSettings, *, life: int) -> None:
-        self._session_id = session_id
-        self._settings = settings
-        self._ids = (f"{life:x}.{n}" for n in itertools.count(1))
-        self._state: FloorState = "idle"
-        self._turn: Turn | None = None
-        self._ending: dict[str, Turn] = {}
-        """Interrupted turns by their answer, until tts has said how much of it was played."""
-        self._deferred = ""
-        """A question that waits for what was played of the answer before it."""
-        self._history: list[ChatMessage] = []
-        self._most_turns = settings.history_turns
-        self._lives: dict[str, int] = {}
-        self._out: list[Message] = []
-        self._now_ns = 0
-
-    def use_history(self, turns: int) -> None:
-        """Let answers refer to so many earlier turns from now on."""
-        self._most_turns = turns
-        self._forget()
-
-    # --- asking for an answer --------------------------------------------------------------
-
-    def _begin(self, source: Source, start_ns: int) -> Turn:
-        self._turn = Turn(id=next(self._ids), source=source, ledger=Ledger(start_ns))
-        self._turn.waiting_since_ns = self._now_ns
-        return self._turn
-
-    def _transcribe(self, segment: Segment, *, quick: bool = False) -> None:
-        if segment.request and segment.text is None:
-            self._cancel(segment.request.request_id)
-        segment.text = None
-        segment.request = Transcribe(
-            session_id=self._session_id,
-            request_id=next(self._ids),
-            spans=segment.spans,
-            utterance_id=segment.utterance_id,
-            quick=quick,
-        )
-        self._out.append(segment.request)
+class Answering(Asking):
+    """The part of the state machine that takes what the other processes deliver."""
 
     def _answer(self, turn: Turn, text: str) -> None:
-        """The question is certain: answer it, with what was written ahead if that fits."""
+        """The question is certain: answer it, with what was prepared if that fits."""
         turn.transcript = text
         turn.waiting_since_ns = self._now_ns
         self._enter("thinking")
-        if turn.generate is None or turn.generate.messages[-1].text != text:
-            self._drop_answer(turn)
+        turn.over = True
+        if turn.asked != text:
+            self._ask(turn, text)
+        if turn.considered is not None:
+            self._settle(turn)
+        elif turn.consider is None:
+            self._let_out(turn)
+
+    def _settle(self, turn: Turn) -> None:
+        """The turn is over and mind's opinion known: have it done, and say it."""
+        considered = turn.considered
+        assert considered is not None
+        turn.ledger.mark("understanding", considered.finished_ns)
+        if considered.grammar and not turn.first_reply and not turn.held:
             turn.released = True
-            self._generate(turn, text)
-            return
-        turn.released = True
-        if turn.answer_id:
-            self._out.append(Release(session_id=self._session_id, utterance_id=turn.answer_id))
-            if turn.first_reply is not None:
-                self._note_reply(turn, turn.first_reply)
+            return  # whether llm calls for something is not known yet
+        call = next((chunk.call for chunk in turn.held if chunk.call), "")
+        self._commit_to_mind(turn, call)
+        if not turn.deed_pending:
+            self._let_out(turn)
+
+    def _let_out(self, turn: Turn) -> None:
+        """What was held back of the answer is wanted."""
+        self._release(turn)
+        if turn.first_reply is not None:
+            self._note_reply(turn, turn.first_reply)
         held, turn.held = turn.held, []
         for chunk in held:
             self._on_reply(chunk)
 
-    def _generate(self, turn: Turn, text: str) -> None:
-        if self._ending:
-            self._deferred = text
+    def _on_considered(self, message: Considered) -> None:
+        turn = self._turn
+        if turn is None or turn.consider is None or turn.considered is not None:
             return
-        turn.generate = Generate(
-            session_id=self._session_id,
-            request_id=next(self._ids),
-            messages=(*self._conversation(), ChatMessage("user", text)),
-            max_tokens=self._settings.max_tokens,
-        )
-        self._out.append(turn.generate)
+        if message.request_id != turn.consider.request_id:
+            return
+        turn.considered = message
+        turn.consider_by_ns = 0
+        turn.waiting_since_ns = self._now_ns
+        if not message.intent:
+            self._generate(turn)
+        elif message.reply and not (message.acts and turn.over):
+            turn.released = turn.over
+            self._say(turn, message.reply)
+        if turn.over:
+            self._settle(turn)
 
-    def _conversation(self) -> tuple[ChatMessage, ...]:
-        """What llm is told before the question."""
-        return *self._settings.opening, *self._history
+    def _ask_llm_alone(self, turn: Turn) -> None:
+        """Mind says nothing in time."""
+        turn.consider, turn.consider_by_ns = None, 0
+        turn.mark("mind_late")
+        turn.released = turn.over
+        self._generate(turn)
 
-    def _remember(self, question: str, answer: str) -> None:
-        """An exchange is part of the conversation."""
-        self._history += [ChatMessage("user", question), ChatMessage("assistant", answer)]
-        self._forget()
-
-    def _forget(self) -> None:
-        """Keep the history within its bound.
-
-        Half of it goes at once: if every exchange pushed out the oldest, the beginning of the
-        prompt would change each time, and llm would have to read all of it anew.
-        """
-        if len(self._history) > 2 * self._most_turns:
-            kept = 2 * (self._most_turns // 2)
-            self._history = self._history[-kept:] if kept else []
-
-    def _read_ahead(self, *since: ChatMessage) -> None:
-        """Let llm read the conversation, and what is about to become part of it, while idle."""
-        self._out.append(
-            Prepare(session_id=self._session_id, messages=(*self._conversation(), *since))
-        )
-
-    def _drop_answer(self, turn: Turn) -> None:
-        """Nothing of an answer written so far is wanted."""
-        self._deferred = ""
-        if turn.generate and not turn.reply_complete:
-            self._cancel(turn.generate.request_id)
-        if turn.answer_id:
-            self._cancel(turn.answer_id)
+    def _on_done(self, message: Done) -> None:
+        turn = self._turn
+        if turn is None or turn.consider is None or not turn.deed_pending:
+            return
+        if message.request_id != turn.consider.request_id:
+            return
+        turn.deed_pending = False
+        turn.waiting_since_ns = self._now_ns
+        turn.ledger.mark("action", self._now_ns)
+        if turn.pieces and " ".join(p.text for p in turn.pieces) != " ".join(message.reply.split()):
+            self._cancel(turn.answer_id)  # it went otherwise than foreseen
             turn.utterance_ids.remove(turn.answer_id)
-        turn.generate = turn.first_reply = None
-        turn.held, turn.pieces = [], []
-        turn.answer_id = ""
-        turn.released = turn.reply_complete = False
+            turn.answer_id, turn.pieces = "", []
+        turn.held = []
+        if turn.pieces:
+            self._release(turn)
+            return
+        turn.released = turn.reply_complete = True
+        if message.reply:
+            self._say(turn, message.reply)
+        else:
+            self._close("answered")
 
     def _on_reply(self, chunk: ReplyChunk) -> None:
+        if chunk.request_id == self._summary_id:
+            self._note_summary(chunk)
+            return
         turn = self._turn
         if turn is None or turn.generate is None or turn.reply_complete:
             return
         if chunk.request_id != turn.generate.request_id:
             return
-        if not turn.released and (chunk.error or len(turn.pieces) >= _PIECES_AHEAD):
+        if not turn.released and (chunk.error or chunk.call or len(turn.pieces) >= _PIECES_AHEAD):
             turn.held.append(chunk)  # not a word of it is spoken before the turn is over
             return
         turn.waiting_since_ns = self._now_ns
         if chunk.error:
             self._give_up(turn, phrases.CANNOT_THINK, "llm_failed")
-            return
+        else:
+            self._take_reply(turn, chunk)
+
+    def _take_reply(self, turn: Turn, chunk: ReplyChunk) -> None:
+        """Speak a piece of the answer, or have the tool called that llm asks for."""
         if turn.released:
             self._note_reply(turn, chunk)
+            self._commit_to_mind(turn, chunk.call)
         turn.first_reply = turn.first_reply or chunk
+        if chunk.call and turn.deed_pending:
+            turn.reply_complete = True
+            return
         if chunk.index < len(turn.pieces):
             return  # a restarted llm says again what tts has got already
         if chunk.last and not chunk.text and not turn.pieces:
@@ -195,51 +163,30 @@ class Answering:
                 ChatMessage("user", turn.transcript), ChatMessage("assistant", answer.strip())
             )
 
+    def _note_summary(self, chunk: ReplyChunk) -> None:
+        if chunk.error:
+            self._summary_id = ""
+            return
+        self._summary = f"{self._summary} {chunk.text}".strip()
+        if chunk.last:
+            self._summary_id = ""
+            if self._summary:
+                self._history.summarised(self._summary)
+                self._read_ahead()
+
     @staticmethod
     def _note_reply(turn: Turn, chunk: ReplyChunk) -> None:
         turn.ledger.mark("llm_queue", chunk.started_ns or chunk.received_ns)
         turn.ledger.mark("llm_ttft", chunk.first_token_ns)
         turn.ledger.mark("text_aggregation", chunk.finished_ns)
 
-    def _speak(self, turn: Turn, text: str, *, last: bool) -> None:
-        if not turn.answer_id:
-            turn.answer_id = next(self._ids)
-            turn.utterance_ids.append(turn.answer_id)
-        piece = Speak(
-            session_id=self._session_id,
-            utterance_id=turn.answer_id,
-            index=len(turn.pieces),
-            text=text,
-            last=last,
-            hold=not turn.released,
-        )
-        turn.pieces.append(piece)
-        turn.waiting_since_ns = self._now_ns
-        self._out.append(piece)
-
-    def _apologise(self, turn: Turn, text: str) -> None:
-        """Say something rather than nothing; once a turn."""
-        if turn.apology_id:
-            return
-        turn.apology_id = next(self._ids)
-        turn.utterance_ids.append(turn.apology_id)
-        turn.mark("apology")
-        self._out.append(
-            Speak(
-                session_id=self._session_id,
-                utterance_id=turn.apology_id,
-                index=0,
-                text=text,
-                last=True,
-            )
-        )
-
     # --- the end of a turn -----------------------------------------------------------------
 
     def _finish(self, turn: Turn, outcome: Outcome, played: str) -> None:
         """The answer is over; what was heard of it is remembered."""
-        if turn.transcript and played:
-            self._remember(turn.transcript, played)
+        intent = turn.considered.intent if turn.considered else ""
+        if turn.transcript and played and intent in _OF_THE_CONVERSATION:
+            self._history.remember(turn.transcript, played)
             self._read_ahead()
         if played:
             self._out.append(DialogueWords(session_id=self._session_id, text=played))
@@ -253,7 +200,7 @@ class Answering:
         assert turn is not None
         if turn.generate and not turn.reply_complete:  # llm must be free for the next question
             self._cancel(turn.generate.request_id)
-        self._deferred = ""
+        self._deferred = False
         self._publish_record(turn, outcome, reply)
         self._turn = None
         self._enter("idle")
@@ -281,6 +228,8 @@ class Answering:
     # --- when things go wrong --------------------------------------------------------------
 
     def _on_heartbeat(self, beat: Heartbeat) -> None:
+        if beat.process == "mind":
+            self._mind_ready = beat.state in ("ready", "degraded")
         known = self._lives.get(beat.process)
         if known == beat.life or beat.process not in SERVANTS:
             return
@@ -314,15 +263,17 @@ class Answering:
         self._go_on_deferred()
 
     def _go_on_deferred(self) -> None:
-        text, self._deferred = self._deferred, ""
-        if text and self._turn is not None:
-            self._generate(self._turn, text)
+        deferred, self._deferred = self._deferred, False
+        if deferred and self._turn is not None:
+            self._generate(self._turn)
 
     def _owes(self, turn: Turn, process: str) -> bool:
         """Whether this process has taken on something for the turn and not delivered it."""
         match process:
             case "asr":
                 return any(s.request and s.text is None for s in turn.segments)
+            case "mind":
+                return turn.deed_pending or bool(turn.consider_by_ns)
             case "llm":
                 return turn.generate is not None and not turn.reply_complete
             case "tts":
@@ -334,17 +285,28 @@ class Answering:
         match process:
             case "asr":
                 self._out.extend(s.request for s in turn.segments if s.request and s.text is None)
+            case "mind":
+                self._go_on_without_mind(turn)
             case "llm":
                 assert turn.generate is not None
                 self._out.append(turn.generate)
             case "tts":
                 self._speak_again(turn)
 
+    def _go_on_without_mind(self, turn: Turn) -> None:
+        """It died: what it had begun may have been done or not, and must not be done twice."""
+        if turn.deed_pending:
+            self._give_up(turn, phrases.NOT_SURE, "mind_failed")
+        elif turn.consider_by_ns:
+            self._ask_llm_alone(turn)
+
     def _stop_asking(self, turn: Turn, process: str) -> None:
         """Whatever this turn wants of the process seems to kill it."""
         match process:
             case "asr":
                 self._give_up(turn, phrases.CANNOT_HEAR, "asr_failed")
+            case "mind":
+                self._go_on_without_mind(turn)
             case "llm":
                 self._give_up(turn, phrases.CANNOT_THINK, "llm_failed")
             case "tts":
@@ -384,25 +346,7 @@ class Answering:
                 self._speak(turn, "", last=True)  # what was begun is played to its end
             return
         self._drop_answer(turn)
-        turn.reply_complete = True
+        turn.reply_complete = turn.over = True
         turn.apology_id = ""
         self._enter("thinking")
         self._apologise(turn, text)
-
-    # --- small things ----------------------------------------------------------------------
-
-    def _cancel(self, request_id: str) -> None:
-        self._out.append(Cancel(session_id=self._session_id, id=request_id))
-
-    def _enter(self, state: FloorState) -> None:
-        if state == self._state:
-            return
-        self._state = state
-        self._out.append(
-            Floor(
-                session_id=self._session_id,
-                state=state,
-                turn_id=self._turn.id if self._turn else "",
-                since_ns=self._now_ns,
-            )
-        )

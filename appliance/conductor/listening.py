@@ -16,6 +16,7 @@ from appliance.conductor.overlapping import Overlapping
 from appliance.conductor.turn import Segment, Turn, TurnSettings, merge_spans
 from appliance.conductor.words import is_stop
 from appliance.messages import (
+    Considered,
     EndOfTurn,
     PartialTranscript,
     Prepare,
@@ -31,6 +32,8 @@ from appliance.messages import (
 
 _SPEAKING_AGAIN_MS = 400
 """A commit waits so long for a sound in the pause to become speech, or not."""
+_UNDERSTOOD_PROBABILITY = 0.95
+"""That a sentence is complete which is a whole command."""
 _PREPARED_WORDS = 2
 """llm reads the question so many words at a time while it is being asked. Words that prove wrong
 cost it the time to read them again; it has nothing else to do."""
@@ -94,6 +97,7 @@ class Listening(Overlapping):
         if turn.apology_id:
             self._cancel(turn.apology_id)
         turn.mark("reopened")
+        turn.over = False
         turn.commit_at_ns = 0
         turn.ledger = Ledger(turn.ledger.start_ns)
         self._enter("listening")
@@ -140,7 +144,7 @@ class Listening(Overlapping):
             if segment.text is None:
                 self._cancel(segment.request.request_id)
             segment.request = segment.text = None
-        if turn.generate or turn.answer_id:
+        if turn.asked or turn.answer_id:
             self._drop_answer(turn)
 
     def _on_partial(self, message: PartialTranscript) -> None:
@@ -242,6 +246,13 @@ class Listening(Overlapping):
         if turn is not None and turn is self._turn and turn.segments:
             self._plan_commit(turn)
 
+    def _on_considered(self, message: Considered) -> None:
+        super()._on_considered(message)
+        turn = self._turn
+        if turn is not None and turn.considered is message and message.intent and turn.segments:
+            turn.words_end_probability = _UNDERSTOOD_PROBABILITY
+            self._plan_commit(turn)
+
     def _commit_if_due(self, turn: Turn) -> None:
         if not turn.commit_at_ns or self._state != "listening":
             return
@@ -297,9 +308,8 @@ class Listening(Overlapping):
             turn.words_end_probability = 1.0
             self._plan_commit(turn)
             return
-        if turn.generate is None or turn.generate.messages[-1].text != text:
-            self._drop_answer(turn)
-            self._generate(turn, text)
+        if turn.asked != text:
+            self._ask(turn, text)
 
     def _answer_when_transcribed(self, turn: Turn) -> None:
         text = turn.words()

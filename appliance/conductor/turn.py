@@ -8,7 +8,17 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from appliance.conductor.ledger import Ledger
-from appliance.messages import ChatMessage, Generate, Overlap, ReplyChunk, Span, Speak, Transcribe
+from appliance.messages import (
+    ChatMessage,
+    Consider,
+    Considered,
+    Generate,
+    Overlap,
+    ReplyChunk,
+    Span,
+    Speak,
+    Transcribe,
+)
 
 Source = Literal["speech", "text", "say"]
 
@@ -26,6 +36,8 @@ class TurnSettings:
     max_tokens: int
     opening: tuple[ChatMessage, ...]
     """What llm is told at the beginning of every conversation."""
+    history_tokens: int = 700
+    """Of the conversation, about, that llm is told word by word."""
     fallback_ms: int = 800
     end_of_turn_ms: int = 200
     end_of_turn_probability: float = 0.5
@@ -68,6 +80,19 @@ class Turn:
     """By the words: that the sentence ends there."""
     prepared: str = ""
     """Beginning of the question that llm has read already."""
+    asked: str = ""
+    """The question for which an answer is prepared or given."""
+    consider: Consider | None = None
+    considered: Considered | None = None
+    """What mind knows of it."""
+    consider_by_ns: int = 0
+    """When llm is asked without mind; 0 while mind is not waited for."""
+    over: bool = False
+    """Whether the user's part is over: what was considered is meant."""
+    committed: bool = False
+    """Whether mind was told so."""
+    deed_pending: bool = False
+    """Whether mind is doing something that the answer tells of."""
     generate: Generate | None = None
     first_reply: ReplyChunk | None = None
     held: list[ReplyChunk] = field(default_factory=list)
@@ -93,7 +118,7 @@ class Turn:
 
     def mark(self, what: str) -> None:
         """Note, once, what made this turn other than a plain one."""
-        if what not in self.marks:
+        if what and what not in self.marks:
             self.marks.append(what)
 
     def words(self) -> str | None:

@@ -20,6 +20,8 @@ from appliance.conductor.overlapping import PAUSE_AFTER_MS, Overlapping
 from appliance.conductor.turn import Segment, Source, Turn, TurnSettings, merge_spans
 from appliance.messages import (
     Cancel,
+    Considered,
+    Done,
     EndOfTurn,
     FloorState,
     Heartbeat,
@@ -33,6 +35,7 @@ from appliance.messages import (
     PlaybackEnded,
     PlaybackStarted,
     ReplyChunk,
+    Ringing,
     Span,
     SpeechContinued,
     SpeechEnded,
@@ -42,7 +45,6 @@ from appliance.messages import (
     Transcript,
     WakeWord,
 )
-from appliance.speech_text.sentences import SentenceSplitter
 
 __all__ = ["LISTENING_BOUND_MS", "MOST_RETRIES", "SERVANTS", "TurnSettings", "TurnTaker"]
 
@@ -52,6 +54,10 @@ _INTERRUPTED_BOUND_MS = 1_500
 """Longest wait for how much of an interrupted answer was played."""
 _QUEUE_BOUND_MS = 60_000
 """Longest that other sessions' work excuses the wait for an answer."""
+_REST_MS = 4_000
+"""Silence after which nobody is about to go on: time for what can wait."""
+_CONVERSATION_MS = 15 * 60 * 1_000
+"""After so long in silence another conversation begins, and nothing is kept of the last one."""
 _SLOW_MS = 700
 """Without a word of the answer for so long, it is going to be slow."""
 
@@ -64,6 +70,8 @@ class TurnTaker(Listening):
         super().__init__(session_id, settings, life=life)
         self.expects_slow_answer = False
         """Whether the last answers were slow; set by whoever keeps the figures."""
+        self._announcement = ""
+        """What is to be said as soon as nobody has the floor."""
 
     # --- entry points ----------------------------------------------------------------------
 
@@ -84,6 +92,8 @@ class TurnTaker(Listening):
         due = []
         if turn is not None and turn.commit_at_ns and self._state == "listening":
             due.append(turn.commit_at_ns)
+        if turn is not None and turn.consider_by_ns:
+            due.append(turn.consider_by_ns)
         if self._overlap is not None and not self._paused_answer:
             due.append(self._overlap.onset_ns + PAUSE_AFTER_MS * 1_000_000)
         return min(due, default=None)
@@ -105,17 +115,27 @@ class TurnTaker(Listening):
 
     def say(self, text: str, now_ns: int) -> tuple[str, list[Message]]:
         """Say a text. Returns the turn's id, empty when the floor is taken."""
+        return self._begin_text("say", now_ns, lambda turn: self._say_text(turn, text))
 
-        def speak(turn: Turn) -> None:
-            turn.reply_complete = turn.released = True
-            self._enter("thinking")
-            splitter = SentenceSplitter(first_clause_words=0, first_phrase_words=0)
-            sentences = [*splitter.push(text), *splitter.flush()] or [text]
-            for sentence in sentences[:-1]:
-                self._speak(turn, sentence, last=False)
-            self._speak(turn, sentences[-1], last=True)
+    def _say_text(self, turn: Turn, text: str) -> None:
+        turn.released = turn.over = True
+        self._enter("thinking")
+        self._say(turn, text)
 
-        return self._begin_text("say", now_ns, speak)
+    def _on_ringing(self, message: Ringing) -> None:
+        self._announcement = message.text if message.ids else ""
+
+    def _announce(self) -> None:
+        """Nobody has the floor: say what rings, or see to the conversation."""
+        text, self._announcement = self._announcement, ""
+        if text:
+            self._say_text(self._begin("say", self._now_ns), text)
+            return
+        silence_ms = (self._now_ns - self._state_since_ns) / 1e6
+        if silence_ms > _CONVERSATION_MS:
+            self._history.forget()
+        elif silence_ms > _REST_MS:
+            self._summarise()
 
     def attend(self, for_ms: int, now_ns: int) -> None:
         """Take what is said from now on as meant, wake word or not."""
@@ -141,8 +161,8 @@ class TurnTaker(Listening):
 
         def end() -> None:
             self._out.append(Cancel(session_id=self._session_id, id="*"))
-            for turn in self._ending.values():
-                self._publish_record(turn, "interrupted", self._whole_pieces(turn))
+            for ending in self._ending.values():
+                self._publish_record(ending, "interrupted", self._whole_pieces(ending))
             if (turn := self._turn) is not None:
                 turn.mark("session_closed")
                 played = self._whole_pieces(turn)
@@ -253,7 +273,10 @@ class TurnTaker(Listening):
             self._settle_interrupted()
         turn = self._turn
         if turn is None:
+            self._announce()
             return
+        if turn.consider_by_ns and self._now_ns >= turn.consider_by_ns:
+            self._ask_llm_alone(turn)
         self._commit_if_due(turn)
         self._check_overlap()
         self._check_bounds(turn)
@@ -270,6 +293,9 @@ class TurnTaker(Listening):
         elif self._owes(turn, "asr") and not turn.reply_complete:
             if waited_ms > settings.asr_timeout_ms:
                 self._give_up(turn, phrases.CANNOT_HEAR, "asr_timeout")
+        elif turn.deed_pending:
+            if waited_ms > settings.llm_timeout_ms:
+                self._give_up(turn, phrases.NOT_SURE, "mind_timeout")
         elif self._owes(turn, "llm") and not turn.pieces:
             if waited_ms > settings.llm_timeout_ms:
                 self._give_up(turn, phrases.CANNOT_THINK, "llm_timeout")
@@ -300,6 +326,9 @@ class TurnTaker(Listening):
         Transcript: Listening._on_transcript,
         PartialTranscript: Listening._on_partial,
         ReplyChunk: Listening._on_reply,
+        Considered: Listening._on_considered,
+        Done: Answering._on_done,
+        Ringing: _on_ringing,
         PlaybackStarted: _on_playback_started,
         PlaybackDucked: Overlapping._on_ducked,
         PiecePlayed: _on_piece_played,
