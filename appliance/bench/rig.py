@@ -84,6 +84,7 @@ def private_appliance(overrides: Mapping[str, str] | None = None) -> Iterator[Ri
             "APPLIANCE_VAD__WAKE_WORD": "",
             "APPLIANCE_CONDUCTOR__ATTENTION": "open",
             "APPLIANCE_ADMIN__PORT": str(free_port()),
+            "APPLIANCE_MIND__DATA_DIR": f"{run}/mind",
             **(overrides or {}),
         }
         environment = {**os.environ, **own}

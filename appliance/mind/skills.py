@@ -336,7 +336,7 @@ class Skills:
         notes = self.notes.find("", OWNER)
         if not notes:
             return Plan(phrase("no_notes", language))
-        if slots.get("all"):
+        if slots.get("all") and len(notes) > 1:
             question = phrase("confirm_notes", language, count=len(notes))
 
             def everything() -> Outcome:
@@ -345,7 +345,7 @@ class Skills:
 
             delete = Plan(act=_kept(everything, language))
             return Plan(question, lambda: Outcome(question, ask=delete))
-        number = slots.get("number")
+        number = 1 if slots.get("all") else slots.get("number")
         if not isinstance(number, int):
             about = _json({"about": said.text("text")})
             return Plan(act=lambda: self._tool("note_delete", about, language))
