@@ -202,6 +202,11 @@ class PlaybackQueue:
         return sum(utterance.queued for utterance in self._utterances)
 
     @property
+    def gain_is_moving(self) -> bool:
+        """Whether `ramp_gain` has not yet reached its target."""
+        return self._gain_steps > 0
+
+    @property
     def is_idle(self) -> bool:
         """No utterance is playing or waiting."""
         return not self._utterances
@@ -218,8 +223,10 @@ class PlaybackQueue:
                     output = np.zeros(frames, np.float32)
                 span = slice(position, position + count)
                 gain = gains if isinstance(gains, float) else gains[span]
-                output[span] = self._shaped(utterance, count) * gain
-                self._note_started(utterance, output[span], position)
+                shaped = self._shaped(utterance, count)
+                output[span] = shaped * gain
+                # before the gain: at whatever volume it plays, it has begun
+                self._note_started(utterance, shaped, position)
                 position += count
             if utterance.queued == 0 and utterance.finished:
                 self._utterances.remove(utterance)

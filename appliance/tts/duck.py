@@ -17,9 +17,15 @@ _BELIEVED_NS = 10_000_000_000
 
 
 class Duck:
-    """Whether playback is to be lowered; see `lowered`. All times are CLOCK_MONOTONIC."""
+    """Whether playback is to be lowered; see `lowered`. All times are CLOCK_MONOTONIC.
 
-    def __init__(self) -> None:
+    Args:
+        quiet_ns: how long the near end must be quiet, and nobody say anything, to come back.
+        bound_ns: the longest it stays lowered.
+    """
+
+    def __init__(self, quiet_ns: int = _QUIET_NS, bound_ns: int = _BOUND_NS) -> None:
+        self._quiet_ns, self._bound_ns = quiet_ns, bound_ns
         self.lowered = False
         self.onset_ns = 0
         """Of the near-end sound that lowered it."""
@@ -41,7 +47,7 @@ class Duck:
             if self._playing:
                 self._lower(now_ns)
         elif self.lowered:
-            self._until_ns = min(self._until_ns, now_ns + _QUIET_NS)
+            self._until_ns = min(self._until_ns, now_ns + self._quiet_ns)
 
     def playing(self, playing: bool, now_ns: int) -> None:
         """Whether something is heard or about to be; may be told as often as convenient."""
@@ -63,4 +69,4 @@ class Duck:
 
     def _lower(self, now_ns: int) -> None:
         self.lowered = True
-        self._until_ns = now_ns + _BOUND_NS
+        self._until_ns = now_ns + self._bound_ns

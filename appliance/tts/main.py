@@ -7,10 +7,11 @@ import sys
 from appliance.conductor import phrases
 from appliance.config import Config
 from appliance.errors import ApplianceError
-from appliance.ipc.audio_ring import SPEAKER_RING, RingWriter
+from appliance.ipc.audio_ring import SPEAKER_RING, RingWriter, speaker_format
 from appliance.ipc.bus import Bus
-from appliance.ipc.segment import FileLock
+from appliance.ipc.segment import FileLock, remove_dead_segments
 from appliance.models.store import ensure_model
+from appliance.processes import REMOTE_SPEAKER_RINGS
 from appliance.tts.cache import CachedEngine
 from appliance.tts.engine import TtsEngine, create_tts_engine
 from appliance.tts.playback import Loudspeaker
@@ -45,23 +46,21 @@ def main(config: Config, bus: Bus) -> None:
     lock = FileLock(bus.runtime_dir / f"{SPEAKER_RING.name}.writer.lock")
     if not lock.acquire():
         raise ApplianceError(f"Another process ({lock.holder()}) writes the speaker ring.")
-    loudspeaker = Loudspeaker(config.audio.output_device)
-    writer = RingWriter(config.shm_prefix, SPEAKER_RING)
-    bus.rings = {SPEAKER_RING.name: writer.epoch}
+    for ring in REMOTE_SPEAKER_RINGS:  # of a life before this one
+        remove_dead_segments(config.shm_prefix, ring)
+    service = Service(
+        bus,
+        CachedEngine(load_engine(config)),
+        Loudspeaker(config.audio.output_device),
+        lambda session_id: RingWriter(config.shm_prefix, speaker_format(session_id)),
+        gain_db=config.audio.output_gain_db,
+        duck_db=config.tts.duck_db if config.conductor.barge_in else 0.0,
+        ahead_ms=1000 * config.tts.ahead_s,
+        prepared=[text for name, text in vars(phrases).items() if name.isupper()],
+    )
     try:
-        service = Service(
-            bus,
-            CachedEngine(load_engine(config)),
-            loudspeaker,
-            writer,
-            gain_db=config.audio.output_gain_db,
-            duck_db=config.tts.duck_db if config.conductor.barge_in else 0.0,
-            ahead_ms=1000 * config.tts.ahead_s,
-            prepared=[text for name, text in vars(phrases).items() if name.isupper()],
-        )
         service.open()
         while bus.running:
             service.step()
     finally:
-        loudspeaker.close()
-        writer.close()
+        service.close()

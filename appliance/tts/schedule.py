@@ -1,4 +1,8 @@
-"""Which utterance's synthesis goes on next. Pure."""
+"""Which utterance's synthesis goes on next, of all sessions. Pure.
+
+Earliest deadline first: whoever's listener would hear silence soonest. So none of several sessions
+starves another, and where there is too little time for all of them each gets some.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 _URGENT_MS = 500.0
-"""An utterance that is heard and has less than this ahead comes before everything."""
+"""An utterance that is heard and has less than this ahead comes before everything that is held.
+One that has not begun is as urgent, and becomes more so while its listener waits."""
 
 
 @dataclass(frozen=True)
@@ -18,29 +23,39 @@ class Want:
     begun: bool
     """Whether any of its audio is there already."""
     ahead_ms: float
-    """Audio that waits to be played."""
+    """Audio of it that waits to be played."""
+    before_ms: float = 0.0
+    """Audio of its session that is heard before it."""
+    waited_ms: float = 0.0
+    """How long its listener has waited for it to go on; 0 while something else of its session is
+    to be heard first."""
+
+    @property
+    def slack_ms(self) -> float:
+        """How much later would do."""
+        return self.before_ms + (self.ahead_ms if self.begun else _URGENT_MS - self.waited_ms)
 
 
 def most_urgent(wants: Iterable[Want], ahead_ms: float) -> str | None:
     """Whose turn it is, or None while all that may be heard soon is there.
 
-    First what would fall silent, then what nothing is there of (an answer begins at once, however
-    much is left of another one; of those that are held the newest, for it has replaced the rest),
-    then whoever has least ahead.
+    First what would fall silent or has not begun, then what is held and has not begun (the newest,
+    for it has replaced the rest), then whoever has least ahead.
 
     Args:
         wants: in the order in which they will be heard.
         ahead_ms: nothing is synthesised further ahead of playback than this.
     """
     open_ = [want for want in wants if want.ahead_ms < ahead_ms]
-    speaking = [want for want in open_ if want.begun and not want.held]
-    urgent = [want for want in speaking if want.ahead_ms < _URGENT_MS]
-    new = [want for want in open_ if not want.begun]
+    wanted = sorted(
+        (want for want in open_ if not want.held),
+        key=lambda want: (want.slack_ms, -want.waited_ms),
+    )
+    held = [want for want in reversed(open_) if want.held]
     choices = (
-        sorted(urgent, key=lambda want: want.ahead_ms),
-        [want for want in new if not want.held],
-        [want for want in reversed(new) if want.held],
-        sorted(speaking, key=lambda want: want.ahead_ms),
-        [want for want in reversed(open_) if want.held],
+        [want for want in wanted if want.slack_ms <= _URGENT_MS],
+        [want for want in held if not want.begun],
+        wanted,
+        held,
     )
     return next((choice[0].utterance_id for choice in choices if choice), None)

@@ -1,8 +1,9 @@
 """The work of the tts process: from what is to be said to what was heard of it.
 
-The loop's side of everything: it owns the utterances, decides whose synthesis goes on next (one
-stretch at a time, so that nothing urgent waits behind anything long) and tells what the loudspeaker
-did. The synthesis itself runs in a worker thread, the playback in the device's callback.
+The loop's side of everything: it owns the utterances of all sessions, decides whose synthesis goes
+on next (one stretch at a time, so that nothing urgent waits behind anything long) and tells what
+the loudspeakers did. The synthesis itself runs in a worker thread, the playback in the device's
+callback and, for sessions from afar, in a thread with a clock.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from appliance.audio.devices import DeviceLost
 from appliance.audio.player import PlaybackEventKind
@@ -20,6 +21,7 @@ from appliance.ipc.audio_ring import RingWriter
 from appliance.ipc.bus import Bus
 from appliance.messages import (
     Cancel,
+    Message,
     NearEnd,
     Pause,
     PiecePlayed,
@@ -28,20 +30,31 @@ from appliance.messages import (
     PlaybackStarted,
     Release,
     Restore,
+    Ringing,
+    Sessions,
     Speak,
+    SpeechSettings,
 )
 from appliance.tts.cache import CachedEngine
-from appliance.tts.duck import RAMP_DOWN_MS, RAMP_UP_MS, Duck
-from appliance.tts.playback import Loudspeaker, PlaybackReport
+from appliance.tts.engine import Audio
+from appliance.tts.outlet import Outlet
+from appliance.tts.outlets import Outlets
+from appliance.tts.output import PlaybackReport
+from appliance.tts.playback import Loudspeaker
 from appliance.tts.progress import Progress
-from appliance.tts.reference import FarEnd
 from appliance.tts.schedule import Want, most_urgent
 from appliance.tts.synthesis import Failed, Synthesiser
 from appliance.tts.utterance import Utterance
 
 logger = logging.getLogger(__name__)
 
-TOPICS = tuple(message.topic for message in (Speak, Release, Pause, Restore, Cancel, NearEnd))
+TOPICS = tuple(
+    message.topic
+    for message in (
+        *(Speak, Release, Pause, Restore, Cancel),
+        *(NearEnd, Ringing, SpeechSettings, Sessions),
+    )
+)
 _RETRY_MS = 50
 _IDLE_MS = 500
 _PLAYING_CHECK_MS = 100
@@ -62,9 +75,9 @@ class Service:
     Args:
         bus: with the topics in `TOPICS`.
         engine: the voice.
-        loudspeaker: not yet open.
-        writer: of the speaker ring.
-        gain_db: level of everything.
+        loudspeaker: of the local session, not yet open.
+        open_ring: makes the speaker ring of a session; may raise `ApplianceError`.
+        gain_db: level of everything at the local loudspeaker.
         duck_db: added to it while someone speaks over an answer; 0 leaves the level alone.
         ahead_ms: how far synthesis runs ahead of playback.
         prepared: texts to have ready before they are asked for.
@@ -75,7 +88,7 @@ class Service:
         bus: Bus,
         engine: CachedEngine,
         loudspeaker: Loudspeaker,
-        writer: RingWriter,
+        open_ring: Callable[[str], RingWriter],
         *,
         gain_db: float,
         duck_db: float,
@@ -84,27 +97,20 @@ class Service:
     ) -> None:
         self._bus = bus
         self._loudspeaker = loudspeaker
-        self._synthesiser = Synthesiser(engine, loudspeaker.enqueue, prepared)
+        self._synthesiser = Synthesiser(engine, self._play, prepared)
         self._prepare_after_ns = time.monotonic_ns() + _PREPARE_AFTER_NS
-        self._gain_db, self._duck_db = gain_db, duck_db
         self._ahead_ms = ahead_ms
-        self._far_end = FarEnd(writer)
         self._progress = Progress()
-        self._duck = Duck()
-        self._lowered = False
-        """Whether the loudspeaker was told to be."""
+        self._outlets = Outlets(bus, loudspeaker, open_ring, gain_db=gain_db, duck_db=duck_db)
         self._utterances: dict[str, Utterance] = {}
-        """In the order in which they will be heard."""
+        """Of each session in the order in which they will be heard."""
         self._ended: deque[str] = deque(maxlen=_REMEMBERED)
         self._released: deque[str] = deque(maxlen=_REMEMBERED)
         """Before anything of them had come."""
-        self._paused: tuple[str, int] = "", 0
-        """The utterance that was paused last, and when."""
-        self._has_opened = False
-        """Before the loudspeaker was there once, there is nowhere to put audio."""
+        self._paused: dict[str, int] = {}
+        """When each utterance that is paused was."""
         worker = self._synthesiser.worker
         bus.wake_on(worker.descriptor)
-        bus.wake_on(loudspeaker.fileno())
         bus.busy, bus.hung = worker.busy_ms, worker.hung
 
     def open(self) -> None:
@@ -123,57 +129,107 @@ class Service:
             self._opened()
         message = self._bus.receive(self._timeout_ms())
         now_ns = time.monotonic_ns()
+        if message is not None:
+            self._note_message(message, now_ns)
+        for outlet in self._outlets:
+            playing = self._playing(outlet.session_id) is not None
+            outlet.follow(playing=playing, now_ns=now_ns)
+        self._note_synthesis()
+        self._forget_waiting(now_ns)
+        self._note_playback()
+        self._go_on(now_ns)
+
+    def close(self) -> None:
+        """Close the loudspeakers and take the rings away."""
+        self._outlets.close_all()
+
+    def _note_message(self, message: Message, now_ns: int) -> None:
         match message:
             case Speak():
                 self._take(message, now_ns)
             case Release():
                 self._release(message.utterance_id)
-            case NearEnd() if self._duck_db < 0:
-                self._duck.near_end(message.active, message.onset_ns, now_ns)
             case Pause(utterance_id=utterance_id) if utterance_id in self._utterances:
-                self._loudspeaker.pause(utterance_id)
-                self._paused = utterance_id, now_ns
+                self._outlet_of(utterance_id).output.pause(utterance_id)
+                self._paused[utterance_id] = now_ns
             case Restore(utterance_id=utterance_id) if utterance_id in self._utterances:
-                self._duck.restore()
-                self._loudspeaker.resume(utterance_id)
-            case Cancel(id=wanted):
+                self._outlet_of(utterance_id).restore()
+                self._resume(utterance_id)
+            case Cancel(session_id=session_id, id=wanted):
                 for utterance in list(self._utterances.values()):
-                    if wanted in ("*", utterance.id):
+                    everything = wanted == "*" and utterance.session_id == session_id
+                    if everything or wanted == utterance.id:
                         self._cancel(utterance)
-        self._set_level(now_ns)
-        self._note_synthesis()
-        self._forget_waiting(now_ns)
-        if self._loudspeaker.is_open:
-            self._note_playback()
-        self._go_on()
+            case _:
+                self._note_session(message, now_ns)
+
+    def _note_session(self, message: Message, now_ns: int) -> None:
+        """Take a message that is about no utterance."""
+        match message:
+            case NearEnd(session_id=session_id):
+                if outlet := self._outlets.find(session_id):
+                    outlet.near_end(message.active, message.onset_ns, now_ns)
+            case SpeechSettings():
+                self._outlets.set(message)
+            case Ringing(session_id=session_id, ids=ids):
+                find = self._outlets.find_or_open if ids else self._outlets.find
+                if outlet := find(session_id):
+                    outlet.ring(ids)
+            case Sessions():
+                for session_id in self._outlets.gone(message):
+                    self._close(session_id)
+                for session in message.open:  # its ring is there before its first answer
+                    self._outlets.find_or_open(session.session_id)
 
     def _forget_waiting(self, now_ns: int) -> None:
         """Nothing is held or paused for ever."""
         for utterance in list(self._utterances.values()):
             if utterance.held and now_ns - utterance.received_ns > _HELD_NS:
                 self._cancel(utterance)
-        paused_id, paused_ns = self._paused
-        if paused_id and now_ns - paused_ns > _PAUSED_NS:
-            self._paused = "", 0
-            self._loudspeaker.resume(paused_id)
+        for utterance_id, paused_ns in list(self._paused.items()):
+            if now_ns - paused_ns > _PAUSED_NS:
+                self._resume(utterance_id)
+
+    def _resume(self, utterance_id: str) -> None:
+        self._paused.pop(utterance_id, None)
+        self._outlet_of(utterance_id).output.resume(utterance_id)
 
     def _opened(self) -> None:
-        self._has_opened = True
-        self._lowered = False
-        self._loudspeaker.ramp_gain(self._gain_db, 1.0)
+        self._outlets.local.opened()
         self._bus.ready(detail=self._loudspeaker.device.name)
 
     def _timeout_ms(self) -> int:
         if not self._loudspeaker.is_open:
             return _RETRY_MS
-        if self._duck.deadline_ns is not None:
-            left_ms = (self._duck.deadline_ns - time.monotonic_ns()) // 1_000_000
-            return max(1, min(_PLAYING_CHECK_MS, left_ms))
-        return _PLAYING_CHECK_MS if self._playing() else _IDLE_MS
+        timeout_ms = _PLAYING_CHECK_MS if self._is_heard() else _IDLE_MS
+        deadlines = [outlet.deadline_ns for outlet in self._outlets]
+        if due_ns := min((due_ns for due_ns in deadlines if due_ns is not None), default=None):
+            left_ms = (due_ns - time.monotonic_ns()) // 1_000_000
+            return max(1, min(timeout_ms, left_ms))
+        return timeout_ms
 
-    def _playing(self) -> Utterance | None:
-        """What is heard or will be next."""
-        return next((u for u in self._utterances.values() if not u.held), None)
+    def _is_heard(self) -> bool:
+        return any(not utterance.held for utterance in self._utterances.values())
+
+    def _outlet_of(self, utterance_id: str) -> Outlet:
+        return self._outlets[self._utterances[utterance_id].session_id]
+
+    def _close(self, session_id: str) -> None:
+        """A remote session is over: nothing of it is said any more."""
+        output = self._outlets[session_id].output
+        for utterance in list(self._utterances.values()):
+            if utterance.session_id == session_id:
+                played_ms, _ = output.progress_ms(utterance.id)
+                self._synthesiser.cancel(utterance)
+                self._end(utterance, time.monotonic_ns(), played_ms, interrupted=True)
+        self._outlets.close(session_id)
+
+    def _playing(self, session_id: str) -> Utterance | None:
+        """What is heard in a session or will be next."""
+        for utterance in self._utterances.values():
+            if utterance.session_id == session_id and not utterance.held:
+                return utterance
+        return None
 
     # --- utterances ------------------------------------------------------------------------
 
@@ -183,14 +239,16 @@ class Service:
         utterance = self._utterances.get(piece.utterance_id)
         if utterance is None:
             utterance = Utterance(piece.utterance_id, piece.session_id, now_ns)
+            utterance.speed = self._outlets.speed(piece.session_id)
             self._utterances[piece.utterance_id] = utterance
-            if not self._has_opened:
+            outlet = self._outlets.find_or_open(piece.session_id)
+            if outlet is None or not outlet.has_opened:
                 utterance.error = "no loudspeaker"
                 self._end(utterance, now_ns, 0.0)
                 return
             if piece.hold and piece.utterance_id not in self._released:
                 utterance.held = True
-                self._loudspeaker.hold(utterance.id)
+                outlet.output.hold(utterance.id)
         self._synthesiser.stop_preparing()
         utterance.add(piece, self._synthesiser.language)
         self._finish_if_complete(utterance)
@@ -203,20 +261,21 @@ class Service:
         self._utterances[utterance_id] = utterance
         if utterance.held:
             utterance.held = False
-            self._loudspeaker.release(utterance_id)
+            self._outlet_of(utterance_id).output.release(utterance_id)
             self._finish_if_complete(utterance)
 
     def _cancel(self, utterance: Utterance) -> None:
-        played_ms, _ = self._loudspeaker.progress_ms(utterance.id) if self._has_opened else (0.0, 0)
+        output = self._outlet_of(utterance.id).output
+        played_ms, _ = output.progress_ms(utterance.id)
         self._synthesiser.cancel(utterance)
-        self._loudspeaker.flush(utterance.id, _FADE_OUT_MS)
+        output.flush(utterance.id, _FADE_OUT_MS)
         if played_ms == 0:
             self._end(utterance, time.monotonic_ns(), 0.0, interrupted=True)
 
     def _finish_if_complete(self, utterance: Utterance) -> None:
         if utterance.tasks or not utterance.complete:
             return
-        self._loudspeaker.finish(utterance.id)
+        self._outlet_of(utterance.id).output.finish(utterance.id)
         if not utterance.held and self._progress.duration_ms(utterance.id) == 0:
             self._end(utterance, time.monotonic_ns(), 0.0)
 
@@ -224,6 +283,7 @@ class Service:
         self, utterance: Utterance, ended_ns: int, played_ms: float, *, interrupted: bool = False
     ) -> None:
         del self._utterances[utterance.id]
+        self._paused.pop(utterance.id, None)
         self._ended.append(utterance.id)
         self._bus.publish(
             PlaybackEnded(
@@ -239,25 +299,46 @@ class Service:
 
     # --- synthesis -------------------------------------------------------------------------
 
-    def _go_on(self) -> None:
+    def _play(self, utterance_id: str, samples: Audio, rate_hz: int) -> None:
+        """From the synthesiser's thread: the utterance may just have ended."""
+        utterance = self._utterances.get(utterance_id)
+        outlet = self._outlets.find(utterance.session_id) if utterance else None
+        if outlet is not None:
+            outlet.output.enqueue(utterance_id, samples, rate_hz)
+
+    def _go_on(self, now_ns: int) -> None:
         """Give the synthesiser the most urgent step."""
-        if not self._synthesiser.is_free or not self._has_opened:
+        if not self._synthesiser.is_free:
             return
-        wants = [
-            Want(
-                utterance.id,
-                utterance.held,
-                begun=self._progress.duration_ms(utterance.id) > 0,
-                ahead_ms=self._loudspeaker.progress_ms(utterance.id)[1],
-            )
-            for utterance in self._utterances.values()
-            if utterance.tasks
-        ]
-        if utterance_id := most_urgent(wants, self._ahead_ms):
+        if utterance_id := most_urgent(self._wants(now_ns), self._ahead_ms):
             utterance = self._utterances[utterance_id]
+            utterance.served_ns = now_ns
             self._synthesiser.step(utterance, self._progress.duration_ms(utterance_id))
-        elif not self._utterances and time.monotonic_ns() > self._prepare_after_ns:
+        elif not self._utterances and now_ns > self._prepare_after_ns:
             self._synthesiser.prepare()
+
+    def _wants(self, now_ns: int) -> list[Want]:
+        wants = []
+        before_ms: dict[str, float] = {}
+        for utterance in self._utterances.values():
+            session_id = utterance.session_id
+            _, ahead_ms = self._outlets[session_id].output.progress_ms(utterance.id)
+            if utterance.tasks:
+                is_next = not utterance.held and session_id not in before_ms
+                since_ns = utterance.served_ns or utterance.received_ns
+                wants.append(
+                    Want(
+                        utterance.id,
+                        utterance.held,
+                        begun=self._progress.duration_ms(utterance.id) > 0,
+                        ahead_ms=ahead_ms,
+                        before_ms=before_ms.get(session_id, 0.0),
+                        waited_ms=(now_ns - since_ns) / 1e6 if is_next else 0.0,
+                    )
+                )
+            if not utterance.held:
+                before_ms[session_id] = before_ms.get(session_id, 0.0) + ahead_ms
+        return wants
 
     def _note_synthesis(self) -> None:
         for event in self._synthesiser.events():
@@ -277,27 +358,32 @@ class Service:
 
     # --- playback --------------------------------------------------------------------------
 
-    def _set_level(self, now_ns: int) -> None:
-        """Follow the reflex: at once downwards, gently back."""
-        playing = self._playing() is not None
-        self._duck.playing(playing, now_ns)
-        self._duck.tick(now_ns)
-        if self._duck.lowered == self._lowered:
-            return
-        self._lowered = self._duck.lowered
-        gain_db = self._gain_db + (self._duck_db if self._lowered else 0.0)
-        back_ms = RAMP_UP_MS if playing else 1.0
-        self._loudspeaker.ramp_gain(gain_db, RAMP_DOWN_MS if self._lowered else back_ms)
-
     def _note_playback(self) -> None:
+        for outlet in self._outlets:
+            if outlet.output.is_open:
+                self._note_played(outlet)
+        outputs = [outlet.output for outlet in self._outlets]
+        self._bus.counters = {
+            "device_underflows": self._loudspeaker.statistics.device_underflows,
+            "underruns": sum(output.underflows for output in outputs),
+            "dropped_reference_blocks": sum(
+                output.statistics.dropped_reference_blocks for output in outputs
+            ),
+        }
+
+    def _note_played(self, outlet: Outlet) -> None:
         try:
-            reports = self._loudspeaker.reports()
+            reports = outlet.output.reports()
         except DeviceLost as error:
             logger.error("%s", error)
             self._bus.ready("degraded", str(error))
             return
+        if announcement := outlet.take_played():
+            self._bus.publish(announcement)
         for utterance in self._utterances.values():
-            played_ms, _ = self._loudspeaker.progress_ms(utterance.id)
+            if utterance.session_id != outlet.session_id:
+                continue
+            played_ms, _ = outlet.output.progress_ms(utterance.id)
             for index in self._progress.newly_played(utterance.id, played_ms):
                 self._bus.publish(
                     PiecePlayed(
@@ -305,21 +391,21 @@ class Service:
                     )
                 )
         for report in reports:
-            self._report(report)
-        played = self._loudspeaker.played()
-        if announcement := self._far_end.take(played, self._loudspeaker.rate_hz):
-            self._bus.publish(announcement)
-        statistics = self._loudspeaker.statistics
-        self._bus.counters = {
-            "device_underflows": statistics.device_underflows,
-            "underruns": self._loudspeaker.underflows,
-            "dropped_reference_blocks": statistics.dropped_reference_blocks,
-        }
+            self._report(report, outlet)
 
-    def _report(self, report: PlaybackReport) -> None:
+    def _report(self, report: PlaybackReport, outlet: Outlet) -> None:
         utterance = self._utterances.get(report.utterance_id)
         if report.kind is PlaybackEventKind.GAIN_REACHED:
-            self._report_ducked(utterance or self._playing(), report.dac_ns)
+            lowered = utterance or self._playing(outlet.session_id)
+            if outlet.tell_lowered() and lowered is not None:
+                self._bus.publish(
+                    PlaybackDucked(
+                        session_id=lowered.session_id,
+                        utterance_id=lowered.id,
+                        onset_ns=outlet.onset_ns,
+                        audible_ns=report.dac_ns,
+                    )
+                )
             return
         if utterance is None:
             return
@@ -340,15 +426,3 @@ class Service:
                 self._end(utterance, report.dac_ns, math.inf)
             case PlaybackEventKind.FLUSHED:
                 self._end(utterance, report.dac_ns, report.played_ms, interrupted=True)
-
-    def _report_ducked(self, utterance: Utterance | None, audible_ns: int) -> None:
-        if not self._lowered or utterance is None:
-            return
-        self._bus.publish(
-            PlaybackDucked(
-                session_id=utterance.session_id,
-                utterance_id=utterance.id,
-                onset_ns=self._duck.onset_ns,
-                audible_ns=audible_ns,
-            )
-        )

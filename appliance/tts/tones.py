@@ -39,7 +39,7 @@ class TonesEngine:
         if cancelled() or not any(symbol.isalnum() for symbol in text):
             return
         asks = text.rstrip().endswith(("?", "？"))
-        notes = [_note(frequency_hz) for frequency_hz in (_QUESTION_HZ if asks else _STATEMENT_HZ)]
+        notes = [note(frequency_hz) for frequency_hz in (_QUESTION_HZ if asks else _STATEMENT_HZ)]
         yield Rendered(np.concatenate(notes), ends_sentence=True)
 
     def interrupt(self) -> None:
@@ -49,14 +49,20 @@ class TonesEngine:
         """See `TtsEngine.close`."""
 
 
-def _note(frequency_hz: float) -> Audio:
+def note(
+    frequency_hz: float,
+    rate_hz: int = _RATE_HZ,
+    *,
+    length_ms: int = _NOTE_MS,
+    decay_ms: float = _DECAY_MS,
+) -> Audio:
     """A note that is struck and dies away, with its octave: shape (n,), in [-1, 1]."""
-    seconds = np.arange(_RATE_HZ * _NOTE_MS // 1000) / _RATE_HZ
+    seconds = np.arange(rate_hz * length_ms // 1000) / rate_hz
     tone = np.sin(2 * np.pi * frequency_hz * seconds)
     tone += 0.25 * np.sin(4 * np.pi * frequency_hz * seconds)
     rise = np.minimum(1.0, 1000 * seconds / _RISE_MS)
     fall = np.minimum(1.0, 1000 * (seconds[-1] - seconds) / _RISE_MS)
-    note: Audio = (_PEAK * tone * rise * fall * np.exp(-1000 * seconds / _DECAY_MS)).astype(
+    struck: Audio = (_PEAK * tone * rise * fall * np.exp(-1000 * seconds / decay_ms)).astype(
         np.float32
     )
-    return note
+    return struck

@@ -31,6 +31,10 @@ class Utterance:
     id: str
     session_id: str
     received_ns: int
+    speed: float = 1.0
+    """How fast it is to be said; 1 is the voice's own."""
+    served_ns: int = 0
+    """When its synthesis last went on."""
     held: bool = False
     cancelled: bool = False
     complete: bool = False
