@@ -733,6 +733,37 @@ class MindExport(Message, frozen=True, kw_only=True, tag=True):
     json: str
 
 
+class OfferVoice(Message, frozen=True, kw_only=True, tag=True):
+    """To gateway: a browser wants to talk. Answered by `VoiceAnswer` or `Refused`."""
+
+    key: str
+    """Whose browser it is, made by the panel; an offer takes the place of an earlier one."""
+    sdp: str
+    address: str
+    """Of this machine, by which the browser came."""
+
+
+class VoiceAnswer(Message, frozen=True, kw_only=True, tag=True):
+    """Gateway's answer: the session that it becomes, and how to reach it."""
+
+    session_id: str
+    sdp: str
+
+
+class AddCandidate(Message, frozen=True, kw_only=True, tag=True):
+    """To gateway: another address at which the browser of this key may be reached."""
+
+    key: str
+    candidate: str
+    mid: str
+
+
+class CloseVoice(Message, frozen=True, kw_only=True, tag=True):
+    """To gateway: the browser of this key has gone."""
+
+    key: str
+
+
 Request = (
     AskText
     | SayText
@@ -749,6 +780,10 @@ Request = (
     | ForgetFacts
     | ExportMind
     | MindExport
+    | OfferVoice
+    | VoiceAnswer
+    | AddCandidate
+    | CloseVoice
 )
 
 

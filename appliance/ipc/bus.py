@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -229,6 +229,23 @@ class Bus:
             if source is self._requests:
                 self._take_request()
         return None
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """For a loop of another kind (asyncio): one becomes readable when something may have come.
+
+        ZeroMQ signals changes only, so `drain` then, and after every `reply` too; and call `beat`.
+        """
+        sockets = [self._subscription.socket, *([self._requests] if self._requests else [])]
+        return tuple(int(socket.getsockopt(zmq.FD)) for socket in sockets)
+
+    def drain(self) -> Iterator[Message]:
+        """All that has come, without waiting; requests are left for `requests`."""
+        while self._subscription.socket.poll(0):
+            if message := self._subscription.receive(0):
+                yield message
+        while self._requests and self._requests.poll(0):
+            self._take_request()
 
     def _take_request(self) -> None:
         assert self._requests is not None
