@@ -61,6 +61,7 @@ class Outlet:
         """Whether the loudspeaker was told to be."""
         self._untold = False
         """Whether nobody knows yet that it was lowered."""
+        self._playing = False
         self._ringing: frozenset[str] = frozenset()
         self._chime_duck = Duck(_CHIME_QUIET_NS, _CHIME_BOUND_NS)
         self._chime_lowered = False
@@ -70,11 +71,6 @@ class Outlet:
         """When `follow` is due, if nothing happens before."""
         deadlines = (self._duck.deadline_ns, self._chime_duck.deadline_ns)
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
-
-    @property
-    def is_ringing(self) -> bool:
-        """Whether a timer or an alarm rings here, heard or not."""
-        return bool(self._ringing)
 
     @property
     def onset_ns(self) -> int:
@@ -109,12 +105,13 @@ class Outlet:
             self._set_level(_VOLUME_RAMP_MS)
             self.output.ramp_chime(self._chime_db)
 
-    def ring(self, ids: Iterable[str]) -> None:
+    def ring(self, ids: Iterable[str], now_ns: int) -> None:
         """These timers and alarms ring; none: silence. Their repetition changes nothing."""
         wanted = frozenset(ids)
         if wanted == self._ringing:
             return
         self._ringing = wanted
+        self._chime_lowered = self._is_chime_low(now_ns)  # from its first note on
         if not self.has_opened:
             return
         if wanted:
@@ -135,9 +132,8 @@ class Outlet:
             self._lowered = self._untold = self._duck.lowered
             back_ms = RAMP_UP_MS if playing else _AT_ONCE_MS
             self._set_level(RAMP_DOWN_MS if self._lowered else back_ms)
-        self._chime_duck.playing(self.is_ringing, now_ns)
-        self._chime_duck.tick(now_ns)
-        chime_lowered = self.is_ringing and (playing or self._chime_duck.lowered)
+        self._playing = playing
+        chime_lowered = self._is_chime_low(now_ns)
         if chime_lowered != self._chime_lowered:
             self._chime_lowered = chime_lowered
             if self.has_opened:
@@ -162,6 +158,12 @@ class Outlet:
     def _chime_db(self) -> float:
         low_db = _CHIME_DUCK_DB if self._chime_lowered else 0.0
         return self._gain_db + max(self._volume_db, _CHIME_LEAST_DB) + low_db
+
+    def _is_chime_low(self, now_ns: int) -> bool:
+        is_ringing = bool(self._ringing)
+        self._chime_duck.playing(is_ringing, now_ns)
+        self._chime_duck.tick(now_ns)
+        return is_ringing and (self._playing or self._chime_duck.lowered)
 
     def _set_level(self, ramp_ms: float) -> None:
         duck_db = self._duck_db if self._lowered else 0.0

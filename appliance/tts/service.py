@@ -174,7 +174,7 @@ class Service:
             case Ringing(session_id=session_id, ids=ids):
                 find = self._outlets.find_or_open if ids else self._outlets.find
                 if outlet := find(session_id):
-                    outlet.ring(ids)
+                    outlet.ring(ids, now_ns)
             case Sessions():
                 for session_id in self._outlets.gone(message):
                     self._close(session_id)
