@@ -269,6 +269,8 @@ class AdminConfig(Section):
     """So long a browser stays signed in."""
     watchers: int = Field(default=100, ge=1, le=1000)
     """Live connections at once."""
+    allow_downloads: bool = False
+    """The panel's button may fetch models over the network. Nothing else is ever fetched."""
 
 
 class LoggingConfig(Section):

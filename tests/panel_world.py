@@ -9,12 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import msgspec
 
 from appliance.admin.gate import COOKIE
 from appliance.admin.pairing import read_code
@@ -81,6 +82,29 @@ def report(level_dbfs: float = -40.0) -> FrontEndReport:
     )
 
 
+class Stand(Bus):
+    """The place of a process on the bus, kept by a sleeping child: it may be ended, and is started
+    again as a supervisor would."""
+
+    child: subprocess.Popen[bytes] | None = None
+
+    def publish(self, message: object) -> None:
+        if isinstance(message, Heartbeat) and message.pid == os.getpid():
+            message = msgspec.structs.replace(message, pid=self.pid())
+        super().publish(message)
+
+    def pid(self) -> int:
+        if self.child is None or self.child.poll() is not None:
+            self.child = subprocess.Popen(["sleep", "600"])
+        return self.child.pid
+
+    def close(self) -> None:
+        if self.child is not None:
+            self.child.kill()
+            self.child.wait()
+        super().close()
+
+
 @dataclass
 class Running:
     """An admin process with a bus around it."""
@@ -90,7 +114,7 @@ class Running:
     config: Path
     data: Path
     process: subprocess.Popen[bytes]
-    buses: dict[str, Bus] = field(default_factory=dict)
+    buses: dict[str, Stand] = field(default_factory=dict)
     cookie: str = ""
 
     @property
@@ -137,7 +161,10 @@ class Running:
 
 @contextmanager
 def admin_process(
-    runtime_dir: Path, folder: Path, others: Sequence[str] = OTHERS
+    runtime_dir: Path,
+    folder: Path,
+    others: Sequence[str] = OTHERS,
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[Running]:
     """An admin process that has no owner yet."""
     port = free_port()
@@ -150,6 +177,7 @@ def admin_process(
         "APPLIANCE_RUNTIME_DIR": str(runtime_dir),
         "APPLIANCE_CONFIG": str(config),
         "STATE_DIRECTORY": str(folder / "data"),
+        **(variables or {}),
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "appliance.ipc.process", "admin"], env=environment
@@ -159,7 +187,7 @@ def admin_process(
         stack.callback(process.wait, 10)
         stack.callback(process.terminate)
         for name in others:
-            it.buses[name] = Bus(runtime_dir=runtime_dir, process=name)
+            it.buses[name] = Stand(runtime_dir=runtime_dir, process=name)
             stack.callback(it.buses[name].close)
         beats = stack.enter_context(closing(subscribe(runtime_dir, [heartbeat_topic("admin")])))
         deadline = time.monotonic() + 20
@@ -200,3 +228,10 @@ def read_until(connection: socket.socket, wanted: bytes) -> bytes:
         assert piece, got[-500:]
         got += piece
     return got
+
+
+def await_that(holds: Callable[[], object], within_s: float = 15) -> None:
+    """Ask again and again, until it holds."""
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, "it never came true"

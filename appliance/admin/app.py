@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp
 
 from appliance import __version__
-from appliance.admin import api, doors, memory, pages
+from appliance.admin import api, doors, memory, pages, settingpages, voice
 from appliance.admin.gate import Gate
 from appliance.admin.panel import Panel
 from appliance.admin.render import FOLDER, page
@@ -69,4 +69,7 @@ def create_app(panel: Panel) -> ASGIApp:
     app.include_router(doors.router)
     app.include_router(pages.router)
     app.include_router(memory.router)
+    app.include_router(settingpages.router)
+    app.state.voice_sockets = {}
+    app.include_router(voice.router)
     return Gate(app, panel.accounts, panel.settings.allowed_hosts())

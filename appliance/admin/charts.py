@@ -35,7 +35,9 @@ def waterfall(contributions_ms: Mapping[str, float], longest_ms: float) -> list[
     reached_ms = 0.0
     scale = WIDTH / max(longest_ms, sum(contributions_ms.values()), 1.0)
     for number, (stage, ms) in enumerate(contributions_ms.items()):
-        colour = SPEECH_STAGES.index(stage) if stage in SPEECH_STAGES else number % 8
+        colour = (
+            SPEECH_STAGES.index(stage) if stage in SPEECH_STAGES else number % len(SPEECH_STAGES)
+        )
         x, width = round(reached_ms * scale, 2), round(ms * scale, 2)
         bars.append(Bar(stage, colour, ms, round(reached_ms, 1), x, width))
         reached_ms += ms

@@ -20,16 +20,33 @@ from appliance.errors import ApplianceError
 from appliance.processes import PROCESSES
 
 Kind = Literal["flag", "integer", "number", "choice", "text", "json"]
+_TALKERS = ("llm", "mind", "conductor")
 _READERS: dict[str, tuple[str, ...]] = {
     "audio": ("capture", "tts"),
+    "audio.input_device": ("capture",),
+    "audio.input_channels": ("capture",),
+    "audio.output_gain_db": ("tts",),
+    "audio.loopback": (),
     "front_end": ("capture",),
-    "vad": ("vad", "conductor"),
-    "asr": ("asr", "conductor"),
-    "llm": ("llm", "conductor"),
-    "tts": ("tts",),
-    "conductor": ("conductor", "asr", "llm", "tts"),
-    "admin": ("admin",),
+    "vad.preroll_ms": ("vad", "conductor"),
+    "vad.fallback_ms": ("vad", "conductor"),
+    "asr.language": ("asr", "mind", "conductor"),
+    "asr.model": ("asr", "mind", "conductor"),
+    "llm.model": _TALKERS,
+    "llm.max_tokens": _TALKERS,
+    "llm.system_prompt": _TALKERS,
+    "conductor.asr_timeout_ms": ("asr", "conductor"),
+    "conductor.llm_timeout_ms": ("llm", "conductor"),
+    "conductor.barge_in": ("tts", "conductor"),
+    "admin.session_days": (),
+    "admin.watchers": (),
+    "admin.allow_downloads": (),
+    "logging": tuple(PROCESSES),
+    "logging.words": ("conductor", "admin"),
 }
+"""Who reads what at its start, where that is not just the process that a section is named after."""
+LIVE = ("session_days", "watchers", "allow_downloads")
+"""Keys of ``[admin]`` that the panel, which writes them, takes over at once."""
 
 
 @dataclass(frozen=True)
@@ -49,29 +66,62 @@ class Entry:
     optional: bool
     environment: str
     """The variable that overrides the file; empty when none does."""
+    restarts: tuple[str, ...]
+    """Processes that read it."""
 
 
-def restarts(section: str) -> tuple[str, ...]:
-    """Processes that read a section at their start: they must be restarted for a change of it."""
-    return _READERS.get(section, tuple(PROCESSES))
+def restarts(key: str) -> tuple[str, ...]:
+    """Processes that must be restarted for a change of a key, such as ``vad.pause_ms``."""
+    section = key.partition(".")[0]
+    own = (section,) if section in PROCESSES else tuple(PROCESSES)
+    return _READERS.get(key, _READERS.get(section, own))
 
 
-def entries(config: Config, variables: Mapping[str, str]) -> dict[str, list[Entry]]:
-    """Every key that can be changed here, by section, in the order of the models."""
+def changes(before: Config, after: Config) -> list[str]:
+    """The keys in which they differ."""
+    return [
+        f"{name}.{key}"
+        for name, section in before
+        if isinstance(section, Section)
+        for key, value in section
+        if value != getattr(getattr(after, name), key)
+    ]
+
+
+def entries(
+    config: Config,
+    variables: Mapping[str, str],
+    choices: Mapping[str, tuple[str, ...]] | None = None,
+) -> dict[str, list[Entry]]:
+    """Every key that can be changed here, by section, in the order of the models.
+
+    Args:
+        config: as it is in the file.
+        variables: of the environment: those that win over the file are named.
+        choices: keys that would take any text, and the only values that make sense.
+    """
     result: dict[str, list[Entry]] = {}
     for name in Config.model_fields:
         section = getattr(config, name)
         if not isinstance(section, Section):
             continue
         result[name] = [
-            _entry(f"{name}.{key}", field, getattr(section, key), variables)
+            _entry(f"{name}.{key}", field, getattr(section, key), variables, choices or {})
             for key, field in type(section).model_fields.items()
         ]
     return result
 
 
-def _entry(key: str, field: FieldInfo, value: object, variables: Mapping[str, str]) -> Entry:
+def _entry(
+    key: str,
+    field: FieldInfo,
+    value: object,
+    variables: Mapping[str, str],
+    only: Mapping[str, tuple[str, ...]],
+) -> Entry:
     kind, choices, optional = _kind(field.annotation)
+    if key in only:
+        kind, choices = "choice", only[key]
     least = most = None
     for bound in field.metadata:
         match bound:
@@ -91,6 +141,7 @@ def _entry(key: str, field: FieldInfo, value: object, variables: Mapping[str, st
         most,
         optional,
         variable if variable in variables else "",
+        restarts(key),
     )
 
 
@@ -131,6 +182,9 @@ def parse(entry: Entry, text: str) -> object:
         ApplianceError: it is no value of that kind.
     """
     text = text.replace("\r\n", "\n")
+    if entry.kind == "choice" and text not in entry.choices:
+        there = ", ".join(entry.choices)
+        raise ApplianceError(f"{entry.key}: {text[:60]!r} is not one of: {there}.")
     if entry.optional and not text.strip():
         return None
     try:

@@ -73,16 +73,6 @@ def examine(*, chirp: bool) -> dict[str, Any]:
     return found
 
 
-def models() -> list[dict[str, Any]]:
-    """What ``appliance models list`` tells: all models, and which are installed.
-
-    Raises:
-        ApplianceError: it did not end in time, or says nothing that can be read.
-    """
-    found: list[dict[str, Any]] = _ask_command_line("models", "list", "--json")
-    return found
-
-
 def _ask_command_line(*words: str) -> Any:  # noqa: ANN401 whatever JSON it prints
     command = [sys.executable, "-m", "appliance", *words]
     try:

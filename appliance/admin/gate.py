@@ -35,7 +35,7 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(self), payment=(), usb=()",
 }
 
 
@@ -62,8 +62,11 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+            return
         if scope["type"] != "http":
-            return  # no WebSocket, no lifespan
+            return  # no lifespan
         headers = Headers(scope=scope)
 
         async def dressed(message: Message) -> None:
@@ -99,6 +102,20 @@ class Gate:
             return
         scope["state"]["who"], scope["state"]["session"] = who, token
         await self._app(scope, receive, dressed)
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A WebSocket: only for who is known, and from a page of this panel."""
+        headers = Headers(scope=scope)
+        token = _cookie(headers)
+        who = self._identify(headers, token)
+        named = _name_of(headers.get("host", "")) in self._hosts
+        if who is None or not named or not _is_own_socket(scope, headers, who):
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        scope["state"]["who"] = who
+        scope["state"]["identify"] = lambda: self._identify(headers, token)
+        await self._app(scope, receive, send)
 
     def _identify(self, headers: Headers, cookie: str) -> Identity | None:
         kind, _, token = headers.get("authorization", "").partition(" ")
@@ -151,6 +168,19 @@ def _is_own_site(scope: Scope, headers: Headers, who: Identity | None) -> bool:
     if who is not None and not who.csrf:
         return True  # a token: no browser sends it by itself
     return site in _OWN_SITES or (site is None and origin is not None)
+
+
+def _is_own_socket(scope: Scope, headers: Headers, who: Identity) -> bool:
+    """Whether a WebSocket was opened by a page of this panel, or with a token by no page at all.
+
+    No browser keeps a page of another site from opening one, with the cookie if it comes from the
+    same machine: the Origin decides.
+    """
+    origin = headers.get("origin")
+    if origin is None:
+        return not who.csrf
+    scheme = "https" if scope["scheme"] == "wss" else "http"
+    return origin.lower() == f"{scheme}://{headers['host'].lower()}"
 
 
 def _proves(csrf: str, headers: Headers, body: bytes) -> bool:

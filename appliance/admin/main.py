@@ -67,5 +67,6 @@ def main(config: Config, bus: Bus) -> None:
         if not thread.is_alive():
             raise RuntimeError("the web server stopped")
     panel.watchers.end()
+    panel.close()
     server.stop()
     thread.join(timeout=0.5)

@@ -1,19 +1,16 @@
-"""The pages: overview, turns, settings, logs and diagnosis, access."""
+"""The pages: overview, turns, logs and diagnosis, access."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
-from appliance import config as configuration
 from appliance.admin import api
-from appliance.admin.configfile import entries, parse, restarts
-from appliance.admin.diagnosis import bundle, examine, models
+from appliance.admin.diagnosis import bundle, examine
 from appliance.admin.doors import form, valid_name
 from appliance.admin.panel import Panel, needs, panel_of, reads_words
 from appliance.admin.passwords import SHORTEST, BusyError, acceptable
@@ -67,91 +64,6 @@ async def turn(request: Request, who: Reader, turn_id: str) -> Response:
     return page(request, "turn.html", turn=found)
 
 
-# --- settings ----------------------------------------------------------------------------------
-
-
-def _settings(
-    request: Request,
-    panel: Panel,
-    status: int = 200,
-    *,
-    error: str = "",
-    entered: dict[str, str] | None = None,
-    saved: str = "",
-) -> Response:
-    try:
-        config = configuration.load(panel.config_file.path)
-    except ApplianceError as problem:  # somebody broke the file by hand: what runs is shown
-        config, error = panel.config, error or str(problem)
-    return page(
-        request,
-        "settings.html",
-        status,
-        sections=entries(config, os.environ),
-        restarts=restarts,
-        entered=entered or {},
-        error=error,
-        saved=saved,
-        restorable=panel.config_file.restorable,
-        file=str(panel.config_file.path),
-    )
-
-
-@router.get("/settings")
-async def settings(request: Request, who: Owner, saved: str = "") -> Response:
-    """All that can be set."""
-    return _settings(request, panel_of(request), saved=saved)
-
-
-@router.post("/settings/restore")
-async def restore(request: Request, who: Owner) -> Response:
-    """Back to the version before the last change."""
-    panel = panel_of(request)
-    try:
-        await asyncio.to_thread(panel.config_file.restore)
-    except ApplianceError as problem:
-        return _settings(request, panel, 422, error=str(problem))
-    panel.audit.note(who.name, "restore")
-    return RedirectResponse("/settings?saved=all", 303)
-
-
-@router.post("/settings/apply")
-async def apply(request: Request, who: Owner) -> Response:
-    """Restart what reads a section, so that it takes effect."""
-    panel = panel_of(request)
-    section = (await form(request)).get("section", "")
-    ended = panel.restart(section)
-    panel.audit.note(who.name, "apply", section=section, restarted=ended)
-    return RedirectResponse("/", 303)
-
-
-@router.post("/settings/{section}")
-async def change(request: Request, who: Owner, section: str) -> Response:
-    """Change keys of a section."""
-    panel = panel_of(request)
-    fields = await form(request)
-    try:
-        known = entries(configuration.load(panel.config_file.path), os.environ)
-    except ApplianceError as problem:
-        return _settings(request, panel, 422, error=str(problem), entered=fields)
-    if section not in known:
-        raise HTTPException(404, "no such section")
-    try:
-        changed = {
-            entry.key: parse(entry, fields[entry.key])
-            for entry in known[section]
-            if entry.key in fields and not entry.environment and fields[entry.key] != entry.value
-        }
-        if changed:
-            await asyncio.to_thread(panel.config_file.change, changed)
-    except ApplianceError as problem:
-        return _settings(request, panel, 422, error=str(problem), entered=fields)
-    before = {entry.key: entry.value for entry in known[section]}
-    for key, value in changed.items():
-        panel.audit.note(who.name, "set", key=key, old=before[key], new=value)
-    return RedirectResponse(f"/settings?saved={section}#{section}", 303)
-
-
 # --- logs and diagnosis ------------------------------------------------------------------------
 
 
@@ -183,17 +95,6 @@ async def doctor(request: Request, who: Owner) -> Response:
         except ApplianceError as problem:
             raise HTTPException(409, str(problem)) from None
     return JSONResponse(found)
-
-
-@router.get("/models")
-async def installed_models(request: Request, who: Owner) -> Response:
-    """Which models there are, and which of them here."""
-    panel = panel_of(request)
-    async with panel.doctor:  # one command at a time
-        try:
-            return JSONResponse(await asyncio.to_thread(models))
-        except ApplianceError as problem:
-            raise HTTPException(409, str(problem)) from None
 
 
 @router.get("/support-bundle.zip")

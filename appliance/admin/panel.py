@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
-import signal
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -17,11 +15,13 @@ from fastapi import HTTPException, Request
 
 from appliance import __version__
 from appliance import config as configuration
+from appliance.admin.applying import Applier
 from appliance.admin.audit import Audit
 from appliance.admin.broadcast import Broadcaster
-from appliance.admin.configfile import ConfigFile, restarts
+from appliance.admin.configfile import LIVE, ConfigFile, changes, restarts
 from appliance.admin.diagnosis import Logs
 from appliance.admin.machine import Machine
+from appliance.admin.models import ModelJob
 from appliance.admin.pairing import Pairing
 from appliance.admin.passwords import AttemptLimiter, Passwords
 from appliance.admin.settings import PanelSettings
@@ -65,6 +65,8 @@ class Panel:
         self.logs = Logs(runtime_dir)
         self.machine = Machine(runtime_dir)
         self.config_file = ConfigFile(configuration.default_path())
+        self.applier = Applier(self.view)
+        self.models = ModelJob()
         self.doctor = asyncio.Lock()
         self.open_outside: Callable[[ssl.SSLContext], Awaitable[None]] | None = None
         """Begins to answer other machines."""
@@ -142,24 +144,19 @@ class Panel:
         self._is_open = True
         logger.info("the panel answers on https://%s:%d", settings.host, settings.tls_port)
 
-    def restart(self, section: str) -> list[str]:
-        """End the processes that read a section of the configuration; who supervises them starts
-        them again. Returns their labels; the panel itself is told to end last."""
-        ended = []
-        health = self.view.health(time.monotonic_ns())
-        readers = restarts(section)
-        own = os.getpid()
-        for label, entry in health["processes"].items():
-            if label.partition(".")[0] not in readers or "pid" not in entry:
-                continue
-            if entry["pid"] == own:
-                asyncio.get_running_loop().call_later(1.0, os.kill, own, signal.SIGTERM)
-            elif entry["state"] in ("ready", "standby", "degraded"):
-                os.kill(entry["pid"], signal.SIGTERM)
-            else:
-                continue
-            ended.append(label)
-        return ended
+    def apply(self, before: Config, after: Config) -> list[str]:
+        """Have a changed configuration take effect; returns the keys that changed."""
+        changed = changes(before, after)
+        self.config = after
+        live = {key: getattr(after.admin, key) for key in LIVE}
+        self.settings = self.settings.model_copy(update=live)
+        self.accounts.session_days = after.admin.session_days
+        self.applier.want({name for key in changed for name in restarts(key)})
+        return changed
+
+    def close(self) -> None:
+        """End what was begun for somebody."""
+        self.models.close()
 
 
 def panel_of(request: Request) -> Panel:

@@ -70,7 +70,7 @@ def language_of(request: Request) -> str:
 def _for_script(language: str) -> dict[str, str]:
     """What the script shows by itself."""
     own = {"mute", "unmute", "offline"}
-    groups = ("state.", "process.", "verdict.", "doctor.", "models.")
+    groups = ("state.", "process.", "verdict.", "doctor.", "job.", "applying.")
     return {
         key: value
         for key, value in dictionary(language).items()

@@ -18,6 +18,8 @@ HEAD_TIMEOUT_S = 10.0
 CONNECTIONS_MOST = 400
 CONNECTIONS_PER_ADDRESS = 150
 KEEP_ALIVE_S = 5
+SOCKET_MESSAGE_BYTES = 32 << 10
+SOCKET_PING_S = 10.0
 
 
 class PromptProtocol(H11Protocol):
@@ -105,6 +107,13 @@ class QuietServer(uvicorn.Server):
         self.servers.append(server)
 
 
+def _socket_protocol(**named: Any) -> asyncio.Protocol:  # noqa: ANN401 passed on unseen
+    """A WebSocket's protocol, loaded by the first one."""
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+    return WebSocketsSansIOProtocol(**named)
+
+
 def server_of(app: Any) -> QuietServer:  # noqa: ANN401 an ASGI application
     """A server for an application, to be run with its sockets."""
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
@@ -112,7 +121,11 @@ def server_of(app: Any) -> QuietServer:  # noqa: ANN401 an ASGI application
         uvicorn.Config(
             app,
             http=PromptProtocol,
-            ws="none",
+            ws=_socket_protocol,  # type: ignore[arg-type]  # whatever makes one will do
+            ws_max_size=SOCKET_MESSAGE_BYTES,
+            ws_ping_interval=SOCKET_PING_S,
+            ws_ping_timeout=SOCKET_PING_S,
+            ws_per_message_deflate=False,
             loop="asyncio",
             lifespan="off",
             log_config=None,

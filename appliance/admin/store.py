@@ -65,7 +65,8 @@ class Accounts:
 
     def __init__(self, folder: Path, session_days: int = 30) -> None:
         self._path = folder / "panel.sqlite3"
-        self._session_s = session_days * 86_400
+        self.session_days = session_days
+        """May be changed."""
         self._connection: sqlite3.Connection | None = None
         self._lock = threading.Lock()
 
@@ -156,7 +157,7 @@ class Accounts:
             _hash(token),
         )
         now = int(time.time())
-        if not rows or now - rows[0][3] > self._session_s:
+        if not rows or now - rows[0][3] > 86_400 * self.session_days:
             return None
         name, role, csrf, _, seen_s = rows[0]
         if now - seen_s > _TOUCH_S:

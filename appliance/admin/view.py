@@ -35,6 +35,8 @@ TURNS_KEPT = 200
 EVENTS_KEPT = 400
 _WINDOW_TURNS = 20
 _SESSIONS_KEPT = 32
+_FLOOR_BOUND_NS = 300 * 1_000_000_000
+"""Nobody speaks for so long without a change: whoever had the floor has gone."""
 _UTTERANCES_KEPT = 64
 TOTAL = "voice_to_voice"
 STAGE_GROUPS: dict[str, tuple[str, ...]] = {
@@ -97,6 +99,10 @@ class View:
         self.marks: Counter[str] = Counter()
         self.lost_audio_ms = 0.0
         self.gaps = 0
+        self._floor_changed_ns = 0
+        self._conductor_life = 0
+        self._starting: dict[str, int] = {}
+        self._start_ms: dict[str, float] = {}
         self.histograms: dict[str, Histogram] = {}
         """By contribution, and ``voice_to_voice``; answered spoken turns only."""
 
@@ -123,6 +129,7 @@ class View:
         match message:
             case Heartbeat():
                 self._board.note(message, now_ns)
+                self._note_life(message, now_ns)
                 return "figures"
             case FrontEndReport():
                 self._front_end = message
@@ -132,7 +139,9 @@ class View:
                 self._mute = message
                 return "state" if changed else ""
             case Floor():
-                self._floors.pop(message.session_id, None)
+                before = self._floors.pop(message.session_id, None)
+                if before is None or before.state != message.state:
+                    self._floor_changed_ns = now_ns
                 _keep(self._floors, message.session_id, message, _SESSIONS_KEPT)
                 return "state"
             case ServiceLevel():
@@ -151,6 +160,16 @@ class View:
                 self._finish(message, wall_s)
                 return "turn"
         return ""
+
+    def _note_life(self, beat: Heartbeat, now_ns: int) -> None:
+        label = f"{beat.process}.{beat.instance}"
+        if beat.process == "conductor" and beat.life != self._conductor_life:
+            self._conductor_life = beat.life
+            self._floors.clear()  # its successor tells them anew
+        if beat.state == "starting":
+            self._starting[label] = beat.life
+        elif self._starting.pop(label, None) == beat.life:  # it was seen to become ready
+            self._start_ms[beat.process] = (now_ns - beat.life) / 1e6
 
     def _finish(self, record: TurnRecord, wall_s: float) -> None:
         session = record.session_id
@@ -224,6 +243,18 @@ class View:
         """Which instance does the work now; None when none is known to."""
         with self._lock:
             return self._board.active_instance(process)
+
+    def quiet_ns(self, now_ns: int) -> int:
+        """For how long nobody has had the floor in any session; 0 while somebody has."""
+        with self._lock:
+            since_ns = now_ns - self._floor_changed_ns
+            held = any(floor.state != "idle" for floor in self._floors.values())
+            return 0 if held and since_ns < _FLOOR_BOUND_NS else since_ns
+
+    def start_ms(self, process: str) -> float | None:
+        """How long a process took to start, the last time that it was seen to."""
+        with self._lock:
+            return self._start_ms.get(process)
 
     def _floor(self) -> str:
         floor = self._floors.get(LOCAL_SESSION)

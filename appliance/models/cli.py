@@ -74,6 +74,7 @@ def fetch(
         list[Path] | None,
         typer.Option("--from", help="Look in this folder (a USB stick) first.", exists=True),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Download what is missing or damaged; goes on where an earlier call stopped."""
 
@@ -81,11 +82,13 @@ def fetch(
         from rich.console import Console
 
         from appliance.models.fetch import Fetcher
-        from appliance.models.progress import PlainLines, ProgressBars
+        from appliance.models.progress import JsonLines, PlainLines, ProgressBars
 
         store = _store()
         models = _chosen(store, names, every)
-        with ProgressBars(Console()) if sys.stdout.isatty() else PlainLines() as reporter:
+        plain = JsonLines() if as_json else PlainLines()
+        bars = sys.stdout.isatty() and not as_json
+        with ProgressBars(Console()) if bars else plain as reporter:
             _fail_with(Fetcher(store, reporter, folders or ()).fetch(models))
 
     _guard(run)

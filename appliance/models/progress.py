@@ -1,6 +1,9 @@
-"""How a fetch looks: bars on a terminal, lines elsewhere."""
+"""How a fetch looks: bars on a terminal, lines elsewhere, JSON for programs."""
 
 from __future__ import annotations
+
+import json
+import time
 
 import typer
 from rich.console import Console
@@ -79,3 +82,42 @@ class PlainLines:
 
     def end(self) -> None:
         """See `Reporter`."""
+
+
+class JsonLines:
+    """For programs: where a transfer stands, some times a second."""
+
+    _EVERY_S = 0.25
+
+    def __init__(self) -> None:
+        self._transfer: dict[str, str | int] = {}
+        self._told_s = 0.0
+
+    def __enter__(self) -> JsonLines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        """See `Reporter`."""
+        self._tell({"note": text})
+
+    def begin(self, label: str, total_bytes: int, have_bytes: int) -> None:
+        """See `Reporter`."""
+        self._transfer = {"label": label, "total_bytes": total_bytes, "have_bytes": have_bytes}
+        self._tell(self._transfer)
+
+    def advance(self, count_bytes: int) -> None:
+        """See `Reporter`."""
+        self._transfer["have_bytes"] = int(self._transfer.get("have_bytes", 0)) + count_bytes
+        if time.monotonic() - self._told_s >= self._EVERY_S:
+            self._tell(self._transfer)
+
+    def end(self) -> None:
+        """See `Reporter`."""
+        self._tell(self._transfer)
+
+    def _tell(self, line: dict[str, str | int] | dict[str, str]) -> None:
+        self._told_s = time.monotonic()
+        typer.echo(json.dumps(line))

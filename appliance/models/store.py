@@ -119,6 +119,16 @@ class ModelStore:
             return FileState.MISSING
         return FileState.OK if size_bytes == file.size_bytes else FileState.WRONG_SIZE
 
+    def known(self, model: ModelEntry, file: ModelFile) -> FileState | None:
+        """As `check` would say, without hashing; None: it is there, but was never hashed so."""
+        state = self.peek(model, file)
+        if state is not FileState.OK:
+            return state
+        remembered = self._remembered(self.path(model, file))
+        if remembered is None:
+            return None
+        return FileState.OK if remembered == file.sha256 else FileState.WRONG_HASH
+
     def remember(self, path: Path, sha256: str) -> None:
         """Keep a hash for as long as size and modification time stay as they are.
 

@@ -5,26 +5,44 @@ from __future__ import annotations
 import json
 import re
 import select
-import signal
 import socket
-import subprocess
+import sys
+import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
-from panel_world import PASSWORD, SECRET, Running, answering, read_until, record, report
+from panel_world import (
+    PASSWORD,
+    SECRET,
+    Running,
+    answering,
+    await_that,
+    read_until,
+    record,
+    report,
+)
 
 from appliance.admin.gate import COOKIE
 from appliance.admin.pairing import read_code
 from appliance.messages import (
     Accepted,
     AskText,
-    Heartbeat,
+    Floor,
     PartialTranscript,
     SayText,
     SetMute,
+)
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PAGES = (
+    *("/", "/turns", "/turns/t1", "/memory", "/words", "/models", "/settings", "/logs", "/access"),
 )
 
 
@@ -59,7 +77,7 @@ def test_every_page_and_its_headers(paired: Running) -> None:
     for language, word in (("en", "Settings"), ("zh", "设置")):
         with paired.client() as client:
             client.headers["Cookie"] += f"; language={language}"
-            for path in ("/", "/turns", "/turns/t1", "/settings", "/logs", "/access"):
+            for path in PAGES:
                 answer = client.get(path)
                 assert answer.status_code == 200, path
                 assert word in answer.text, path
@@ -197,32 +215,79 @@ def test_settings_are_written_with_comments_checked_and_restorable(paired: Runni
         assert client.post("/settings/restore", data={"csrf": csrf}).status_code == 303
         assert "max_tokens = 50" in paired.config.read_text()
     audit = (paired.data / "audit.jsonl").read_text()
-    assert '"key": "llm.max_tokens", "old": "50", "new": 77' in audit
+    assert '"key": "llm.max_tokens", "old": 50, "new": 77' in audit
     assert PASSWORD not in audit
 
 
-def test_to_apply_a_setting_ends_the_processes_that_read_it_and_no_other(paired: Running) -> None:
-    with ExitStack() as stack:
-        victims = {}
-        for name in ("vad", "tts"):
-            process = stack.enter_context(subprocess.Popen(["sleep", "100"]))
-            stack.callback(process.kill)
-            victims[name] = process
-            beat = Heartbeat(
-                process=name, instance=0, life=0, pid=process.pid, state="ready", detail=name
-            )
-            paired.publish_until(
-                name,
-                beat,
-                lambda n=name: f'"detail":"{n}"' in paired.client().get("/api/state").text,
-            )
+def test_a_change_restarts_who_reads_it_when_nobody_speaks_and_nobody_else(
+    paired: Running,
+) -> None:
+    def floor(state: str) -> Floor:
+        return Floor(session_id="local", state=state, turn_id="t", since_ns=0)
+
+    beating = threading.Event()
+    buses = [paired.buses[name] for name in ("vad", "tts", "conductor")]
+    for bus in buses:
+        bus.ready()
+    to_say = [floor("speaking")]
+
+    def beat() -> None:
+        while not beating.wait(0.05):
+            for bus in buses:
+                bus.receive(0)
+            if to_say:
+                buses[2].publish(to_say[0])
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
         with paired.client() as client:
-            fields = {"csrf": paired.csrf(), "section": "vad"}
-            assert client.post("/settings/apply", data=fields).status_code == 303
-        assert victims["vad"].wait(10) == -signal.SIGTERM
-        assert victims["tts"].poll() is None
+            await_that(lambda: client.get("/api/state").json()["sessions"] == {"local": "speaking"})
+            await_that(lambda: _states(client)["vad"] == _states(client)["tts"] == "ready")
+            first, other = buses[0].pid(), buses[1].pid()
+            fields = {"csrf": paired.csrf(), "vad.pause_ms": "120", "vad.onset_ms": "300"}
+            assert client.post("/settings/vad", data=fields).status_code == 303
+            page = client.get("/settings?saved=vad").text
+            assert "as soon as nobody speaks: vad<" in page
+            waiting = {"waiting": ["vad"], "restarting": "", "failed": []}
+            assert client.get("/settings/applying").json() == waiting
+            assert buses[0].pid() == first, "ended in the middle of an answer"
+            to_say[0] = floor("idle")
+            done = {"waiting": [], "restarting": "", "failed": []}
+            await_that(lambda: client.get("/settings/applying").json() == done)
+            assert "Saved, and in force." in client.get("/settings?saved=vad").text
+            assert buses[0].pid() != first and buses[1].pid() == other
+            # what only the panel reads needs no restart
+            before = paired.process.pid
+            days = {"csrf": paired.csrf(), "admin.session_days": "1"}
+            assert client.post("/settings/admin", data=days).status_code == 303
+            assert client.get("/settings/applying").json() == done
+            assert client.post("/settings/restore", data=fields).status_code == 303
+            assert paired.process.poll() is None and paired.process.pid == before
+    finally:
+        beating.set()
+        thread.join()
     audit = (paired.data / "audit.jsonl").read_text()
-    assert '"section": "vad", "restarted": "[\\"vad\\"]"' in audit
+    assert '"key": "vad.pause_ms", "old": 100, "new": 120' in audit
+
+
+def _states(client: httpx.Client) -> dict[str, str]:
+    processes = client.get("/api/state").json()["processes"]
+    return {label: entry["state"] for label, entry in processes.items()}
+
+
+def test_vocabulary_is_edited_as_lines(paired: Running) -> None:
+    with paired.client() as client:
+        csrf = {"csrf": paired.csrf()}
+        text = "Xanthippe 5\r\nNew   York\r\n\r\n"
+        assert client.post("/words", data={**csrf, "vocabulary": text}).status_code == 303
+        config = tomllib.loads(paired.config.read_text())
+        assert config["asr"]["vocabulary"] == {"Xanthippe": 5.0, "New York": 3.0}
+        page = client.get("/words").text
+        assert "Xanthippe 5\nNew York 3</textarea>" in page and "What time is it?" in page
+        wrong = client.post("/words", data={**csrf, "vocabulary": "good\nodd 11"})
+        assert wrong.status_code == 422 and "odd 11" in wrong.text and ">good" in wrong.text
+        assert tomllib.loads(paired.config.read_text()) == config
 
 
 def test_a_viewer_looks_and_touches_nothing(paired: Running) -> None:
@@ -239,7 +304,15 @@ def test_a_viewer_looks_and_touches_nothing(paired: Running) -> None:
         assert page.status_code == 200 and "/settings" not in page.text
         assert SECRET not in client.get("/turns/t1").text
         csrf = re.search(r'data-csrf="([^"]+)"', page.text)[1]
-        for path in ("/settings", "/logs", "/access", "/logs/tail?process=admin"):
+        for path in (
+            "/settings",
+            "/logs",
+            "/access",
+            "/logs/tail?process=admin",
+            "/memory",
+            "/words",
+            "/models",
+        ):
             assert client.get(path).status_code == 403, path
         assert client.get("/support-bundle.zip").status_code == 403
         for path in (
@@ -247,6 +320,9 @@ def test_a_viewer_looks_and_touches_nothing(paired: Running) -> None:
             "/settings/llm",
             "/settings/restore",
             "/doctor",
+            "/words",
+            "/models/fetch",
+            "/memory/erase",
             "/access/sign-out",
         ):
             assert client.post(path, data={"csrf": csrf}).status_code == 403, path

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import io
+import json
 import logging
 import stat
 import time
@@ -16,20 +18,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance import config as configuration
-from appliance.admin import api, doors, memory, pages
+from appliance.admin import api, doors, memory, pages, settingpages
 from appliance.admin.audit import Audit
-from appliance.admin.configfile import ConfigFile, entries, parse, restarts
+from appliance.admin.configfile import LIVE, ConfigFile, changes, entries, parse, restarts
 from appliance.admin.diagnosis import Logs, bundle, without_words
 from appliance.admin.doors import _local
 from appliance.admin.gate import form_of
 from appliance.admin.pairing import Pairing, read_code
 from appliance.admin.panel import Panel
 from appliance.admin.passwords import AttemptLimiter, BusyError, Passwords
+from appliance.admin.render import FOLDER
+from appliance.admin.settingpages import vocabulary_of
 from appliance.admin.settings import PanelSettings, is_loopback
 from appliance.admin.store import CONFIGURE, READ, WORDS, Accounts
-from appliance.config import Config
+from appliance.config import PROJECT_ROOT, Config, Section
 from appliance.errors import ApplianceError
 from appliance.ipc.log import keep_log
+from appliance.mind.understanding import load as load_intents
 from appliance.processes import PROCESSES
 
 # --- passwords and attempts --------------------------------------------------------------------
@@ -179,7 +184,8 @@ PUBLIC = {"/health/live", "/health", "/pair", "/pair/speak", "/login", "/logout"
 
 
 def test_every_route_names_a_right():
-    routes = [*api.router.routes, *doors.router.routes, *pages.router.routes, *memory.router.routes]
+    routes = [*api.router.routes, *doors.router.routes, *pages.router.routes]
+    routes += [*memory.router.routes, *settingpages.router.routes]
     assert len(routes) > 25
     for route in routes:
         assert isinstance(route, APIRoute)
@@ -329,10 +335,83 @@ def test_nonsense_in_a_form_names_the_key(key, text):
         parse(entry, text)
 
 
-def test_whoever_reads_a_section_is_restarted_for_it():
-    for section in entries(Config(), {}):
-        assert set(restarts(section)) <= set(PROCESSES) and restarts(section)
-    assert restarts("logging") == tuple(PROCESSES)
+def keys_read_by(process):
+    """What the modules of a process read of the configuration: (section, key), the key empty where
+    a whole section is handed on."""
+    sections = {name for name, section in Config() if isinstance(section, Section)}
+    for path in (PROJECT_ROOT / "appliance" / process).rglob("*.py"):
+        if path.name in ("cli.py", "checkup.py"):  # programs of their own
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        parents = {
+            id(child): node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)
+        }
+        for node in ast.walk(tree):
+            if not (isinstance(node, ast.Attribute) and node.attr in sections):
+                continue
+            owner = getattr(node.value, "id", getattr(node.value, "attr", ""))
+            if owner in ("config", "_config"):
+                above = parents[id(node)]
+                key = above.attr if isinstance(above, ast.Attribute) else ""
+                yield (
+                    node.attr,
+                    key if key in type(getattr(Config(), node.attr)).model_fields else "",
+                )
+
+
+def test_whoever_reads_a_key_is_restarted_for_it():
+    keys = {entry.key for section in entries(Config(), {}).values() for entry in section}
+    for key in keys:
+        assert set(restarts(key)) <= set(PROCESSES)
+    for process in PROCESSES:
+        found = set(keys_read_by(process))
+        assert found or process == "gateway", process
+        for section, key in found:
+            if process == "admin":  # takes over some keys itself, and shows the others
+                continue
+            for name in keys if not key else [f"{section}.{key}"]:
+                if name.startswith(f"{section}."):
+                    assert process in restarts(name), (process, name)
+    assert restarts("logging.level") == tuple(PROCESSES)
+    assert restarts("admin.port") == ("admin",)
+    for key in LIVE:
+        assert restarts(f"admin.{key}") == ()
+
+
+def test_what_changed_is_found():
+    before = Config()
+    after = before.model_copy(update={"llm": before.llm.model_copy(update={"max_tokens": 9})})
+    assert changes(before, after) == ["llm.max_tokens"] and changes(before, before) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", {}),
+        ("Ada\n Grace  Hopper 10 \n\nR2 D2", {"Ada": 3.0, "Grace Hopper": 10.0, "R2 D2": 3.0}),
+        ("Ada 2\nAda 0.5", {"Ada": 0.5}),
+        ("小米 4", {"小米": 4.0}),
+    ],
+)
+def test_a_vocabulary_is_lines(text, words):
+    assert vocabulary_of(text) == words
+
+
+@pytest.mark.parametrize("text", ["Ada 11", "Ada -1", "Ada nan", "7", "x" * 81, "a\n" + "b" * 90])
+def test_a_vocabulary_out_of_range_is_refused(text):
+    with pytest.raises(ApplianceError, match="a boost from 0 to 10"):
+        vocabulary_of(text)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_intent_has_an_example_that_is_understood(language):
+    understanding = load_intents(PROJECT_ROOT / "config" / "intents", language)
+    examples = json.loads((FOLDER / "examples.json").read_text(encoding="utf-8"))[language]
+    assert set(examples) == understanding.intents
+    for intent, sentences in examples.items():
+        for sentence in sentences:
+            understood = understanding.understand(sentence)
+            assert understood and understood.intent == intent, sentence
 
 
 # --- what leaves the box -----------------------------------------------------------------------

@@ -111,6 +111,44 @@ def test_the_optimiser_and_the_losses_are_told():
     assert snapshot["losses"] == {"audio_gaps": 1, "lost_ms": 30.0}
 
 
+def test_quiet_is_when_nobody_has_had_the_floor_for_a_while():
+    second = 1_000 * MS
+    view = View()
+
+    def floor(state, at_s, session="local"):
+        view.note(Floor(session_id=session, state=state, turn_id="", since_ns=0), at_s * second, 0)
+
+    assert view.quiet_ns(5 * second) > 0
+    floor("speaking", 10)
+    floor("idle", 11, "remote.1")
+    assert view.quiet_ns(20 * second) == 0
+    floor("idle", 21)
+    floor("idle", 22)  # said again: nothing has changed
+    assert view.quiet_ns(23 * second) == 2 * second
+    floor("listening", 24)
+    assert view.quiet_ns(300 * second) == 0
+    assert view.quiet_ns(330 * second) > 0, "a session that was never ended blocks nobody for ever"
+    floor("speaking", 331)
+    beat = Heartbeat(process="conductor", instance=0, life=7, pid=1, state="ready")
+    view.note(beat, 332 * second, 0)
+    assert view.quiet_ns(333 * second) > 0, "another conductor, another conversation"
+
+
+def test_the_time_of_a_start_is_known_when_it_was_seen():
+    view = View()
+
+    def beat(state, at_ms, life=100 * MS):
+        message = Heartbeat(process="llm", instance=0, life=life, pid=1, state=state)
+        view.note(message, at_ms * MS, 0)
+
+    beat("ready", 500)
+    assert view.start_ms("llm") is None
+    beat("starting", 1_000, life=900 * MS)
+    beat("ready", 3_000, life=900 * MS)
+    beat("ready", 4_000, life=900 * MS)
+    assert view.start_ms("llm") == 2_100
+
+
 def test_a_turn_explains_itself_in_order_and_parts_sum_to_the_whole():
     view = View()
     note(

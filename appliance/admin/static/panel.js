@@ -162,6 +162,40 @@ function memory() {
   }, 1000);
 }
 
+// --- models and settings ----------------------------------------------------
+
+async function poll(path, everyMs, show) {
+  const answer = await fetch(path).catch(() => null);
+  if (!answer?.ok || show(await answer.json())) setTimeout(poll, everyMs, path, everyMs, show);
+}
+
+function models() {
+  if ($("job-outcome")?.dataset.outcome !== "running") return;
+  poll("/models/job", 500, (job) => {
+    if (job.outcome !== "running") {
+      location.reload();
+      return false;
+    }
+    if (job.total_bytes) {
+      Object.assign($("job-progress"), { max: job.total_bytes, value: job.have_bytes });
+      const [have, total] = [job.have_bytes, job.total_bytes].map((size) => (size / 1e6).toFixed(1));
+      set($("job-bytes"), `${job.label}: ${have} / ${total} MB`);
+    }
+    return true;
+  });
+}
+
+function applying() {
+  const box = $("applying");
+  if (box.hidden) return;
+  poll("/settings/applying", 500, ({ waiting, restarting, failed }) => {
+    const left = [...new Set(restarting ? [restarting, ...waiting] : waiting)];
+    if (left.length) set(box, `${texts["applying.waiting"]} ${left.join(", ")}`);
+    else set(box, failed.length ? `${texts["applying.failed"]} ${failed.join(", ")}` : texts["applying.done"]);
+    return left.length > 0;
+  });
+}
+
 // --- logs and diagnosis -----------------------------------------------------
 
 function showFindings(found) {
@@ -190,26 +224,7 @@ async function examine(chirp) {
   }
 }
 
-async function listModels() {
-  set($("model-list"), texts["models.running"]);
-  const answer = await fetch("/models").catch(() => null);
-  const found = await answer?.json();
-  if (!answer?.ok) {
-    set($("model-list"), found?.detail ?? texts.offline);
-    return;
-  }
-  const list = document.createElement("ul");
-  for (const { name, task, size_bytes: size, licence, installed } of found) {
-    const line = document.createElement("li");
-    const here = texts[installed ? "models.here" : "models.not_here"];
-    line.textContent = `${name} · ${here} · ${task}, ${Math.round(size / 1e6)} MB, ${licence}`;
-    list.append(line);
-  }
-  $("model-list").replaceChildren(list);
-}
-
 function logs() {
-  $("list-models").addEventListener("click", listModels);
   $("examine").addEventListener("click", () => examine(false));
   $("examine-chirp").addEventListener("click", () => examine(true));
   const choice = $("process");
@@ -247,6 +262,10 @@ if (live?.dataset.live === "logs") {
   logs();
 } else if (live?.dataset.live === "memory") {
   memory();
+} else if (live?.dataset.live === "models") {
+  models();
+} else if (live?.dataset.live === "settings") {
+  applying();
 } else if (live) {
   const source = new EventSource("/events");
   if (live.dataset.live === "overview") overview(source);
