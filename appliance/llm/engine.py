@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -49,10 +49,19 @@ class LlmEngine(Protocol):
         """Figures of the latest call; final once its iterator is exhausted or closed."""
         ...
 
-    def warm(self, messages: Sequence[ChatMessage], cancelled: Callable[[], bool] = ...) -> None:
+    def warm(
+        self,
+        messages: Sequence[ChatMessage],
+        cancelled: Callable[[], bool] = ...,
+        *,
+        session_id: str = ...,
+        opening: int = ...,
+        max_tokens: int = ...,
+    ) -> None:
         """Evaluate messages (the system prompt) ahead of time: later prompts start behind them.
 
-        What was evaluated when ``cancelled`` returned true is kept.
+        What was evaluated when ``cancelled`` returned true is kept. The other arguments are those
+        of the `generate` to come, so that the same old messages are dropped.
         """
         ...
 
@@ -62,6 +71,9 @@ class LlmEngine(Protocol):
         *,
         max_tokens: int,
         cancelled: Callable[[], bool],
+        session_id: str = ...,
+        opening: int = ...,
+        grammar: str = ...,
     ) -> Iterator[str]:
         """Stream the assistant's answer as text pieces that never split a character.
 
@@ -72,11 +84,18 @@ class LlmEngine(Protocol):
             cancelled: asked from inside the evaluation, every few milliseconds, on the calling
                 thread; once it returns True the iterator ends without another piece. It must
                 be cheap and must not raise.
+            session_id: whose conversation it is; several are remembered.
+            opening: so many messages at its beginning are never dropped.
+            grammar: GBNF that the answer must follow; empty: any text.
 
         Raises:
             PromptTooLongError: the messages that cannot be dropped do not fit the context.
             LlmError: the model failed.
         """
+        ...
+
+    def keep_only(self, session_ids: Collection[str]) -> None:
+        """Remember nothing of any other session."""
         ...
 
     def close(self) -> None:

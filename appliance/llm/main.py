@@ -1,4 +1,8 @@
-"""The llm process: a conversation in, speakable chunks of its answer out, as they are written."""
+"""The llm process: a conversation in, speakable chunks of its answer out, as they are written.
+
+It is there whatever becomes of its model: a smaller one answers, or every question gets an error at
+once, until the model can be loaded.
+"""
 
 from __future__ import annotations
 
@@ -8,108 +12,92 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from appliance.config import Config
-from appliance.errors import ApplianceError
 from appliance.ipc.bus import Bus
 from appliance.ipc.worker import Cancelled, Emit, Worker
-from appliance.llm.engine import LlmEngine, create_llm_engine
-from appliance.llm.prompt import opening
+from appliance.llm.answer import Answer
+from appliance.llm.engine import GenerationStats, LlmEngine
+from appliance.llm.loading import Loaded, Retry, candidates, load_engine, load_first
+from appliance.llm.prompt import before_question, begins_with, opening
 from appliance.messages import (
+    LOCAL_SESSION,
     Cancel,
     ChatMessage,
     Generate,
     Prepare,
     ReplyChunk,
     ServiceLevel,
+    Sessions,
 )
-from appliance.models.store import ensure_model
 from appliance.speech_text.sentences import SentenceSplitter
-from appliance.speech_text.stream import speakable
+from appliance.speech_text.stream import SpeechStream
+
+__all__ = ["TOPICS", "load_engine", "main"]
 
 logger = logging.getLogger(__name__)
 
-TOPICS = (Prepare.topic, Generate.topic, Cancel.topic, ServiceLevel.topic)
+TOPICS = (Prepare.topic, Generate.topic, Cancel.topic, ServiceLevel.topic, Sessions.topic)
 
 _PREPARE = "prepare"
-_CHANGE_BOUND_MS = 60_000
+_LOAD = "load"
+_FORGET = "forget"
+_LOAD_BOUND_MS = 60_000
 _PHRASE_WORDS = 3
 """An answer's first phrase may be spoken from so many words on: while they are heard the next ones
 are written."""
 
 
 @dataclass(frozen=True)
-class _Changed:
-    """From the worker: another model answers from now on."""
+class _Tried:
+    """From the worker: what answers from now on, and what is wrong with that."""
 
     model: str
+    problem: str
 
 
 def main(config: Config, bus: Bus) -> None:
     """Run until the bus says stop."""
-    service = _Service(bus, config, load_engine(config, config.llm.model))
-    bus.ready(detail=config.llm.model)
+    service = _Service(
+        bus, config, load_first(config, candidates(config.llm.model, config.models_path))
+    )
     while bus.running:
         service.step()
 
 
-def load_engine(config: Config, model: str) -> LlmEngine:
-    """A language model with the instructions read already.
-
-    Raises:
-        ApplianceError: its files are missing or damaged, or there is not enough memory.
-    """
-    folder = ensure_model(model, root=config.models_path)
-    weights = next(folder.glob("*.gguf"), None)
-    if weights is None:
-        raise ApplianceError(f"{model} is not a language model: set another [llm] model")
-    engine = create_llm_engine(
-        weights,
-        model,
-        n_ctx=config.llm.context_tokens,
-        n_threads=config.llm.threads,
-        n_threads_batch=config.llm.threads,
-    )
-    engine.warm(before_question(opening(config.llm.system_prompt, config.llm.model)))
-    return engine
-
-
-def before_question(messages: Sequence[ChatMessage], question: str = "") -> tuple[ChatMessage, ...]:
-    """The messages with the opening of a question, which the whole question will begin with."""
-    return *messages, ChatMessage("user", question)
-
-
-def begins_with(messages: Sequence[ChatMessage], read: Sequence[ChatMessage]) -> bool:
-    """Whether reading `read` is part of reading `messages`: then it is no time lost."""
-    *before, last = read or (ChatMessage("user", ""),)
-    if len(messages) <= len(before) or list(messages[: len(before)]) != before:
-        return False
-    following = messages[len(before)]
-    return following.role == last.role and following.text.startswith(last.text)
-
-
 class _Service:
-    def __init__(self, bus: Bus, config: Config, engine: LlmEngine) -> None:
+    def __init__(self, bus: Bus, config: Config, loaded: Loaded) -> None:
         self._bus = bus
         self._config = config
-        self._engine = engine
-        self._model = config.llm.model
+        self._engine: LlmEngine | None = loaded.engine
+        self._wanted = config.llm.model
+        self._model = loaded.model
+        """That answers; empty when none does."""
+        self._problem = ""
+        self._retry: Retry | None = None
+        self._opening = opening(config.llm.system_prompt, config.llm.model)
         self._first_clause_words = 0
+        self._remote: dict[str, int] = {}
+        """The remote sessions, and when each was opened."""
         self._reading: tuple[ChatMessage, ...] = ()
         """What is read ahead at present, or was last."""
         self._worker = Worker("generate")
         self._bound_ms = config.conductor.llm_timeout_ms
         bus.wake_on(self._worker.descriptor)
         bus.busy, bus.hung = self._worker.busy_ms, self._worker.hung
+        self._tell(_Tried(loaded.model, loaded.problem))
 
     def step(self) -> None:
         match self._bus.receive():
             case Generate() as request:
                 self._take(request)
-            case Prepare(messages=messages, question=question) if not self._worker.busy_ms():
-                self._read(before_question(messages, question))
+            case Prepare() as request if not self._worker.busy_ms():
+                self._read(request)
             case ServiceLevel() as level:
                 self._first_clause_words = level.first_clause_words
-                if level.llm_model != self._model:
-                    self._change_model(level.llm_model)
+                if level.llm_model != self._wanted:
+                    self._wanted = level.llm_model
+                    self._load()
+            case Sessions(open=remote):
+                self._follow({session.session_id: session.opened_ns for session in remote})
             case Cancel(session_id=session_id, id="*"):
                 self._worker.cancel_all(session_id)
             case Cancel(id=request_id):
@@ -118,43 +106,102 @@ class _Service:
             match message:
                 case ReplyChunk():
                     self._bus.publish(message)
-                case _Changed(model=model):
-                    self._bus.ready(detail=model)
+                case _Tried():
+                    self._tell(message)
+        if self._retry and self._worker.idle and self._retry.due(time.monotonic_ns()):
+            self._load()
 
-    def _read(self, messages: tuple[ChatMessage, ...]) -> None:
+    # --- the model -------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        """Load the model that is wanted once the work in hand is done; what there is stays if that
+        fails."""
+        wanted = self._wanted
+        self._retry = None
+
+        def load(emit: Emit, _cancelled: Cancelled) -> None:
+            if wanted == self._model:
+                emit(_Tried(self._model, ""))
+                return
+            names = candidates(wanted, self._config.models_path, self._model)
+            loaded = load_first(self._config, names)
+            problem = loaded.problem
+            if loaded.engine:
+                if self._engine:
+                    self._engine.close()
+                self._engine, self._model = loaded.engine, loaded.model
+            elif self._engine:
+                problem = f"{self._model} answers instead: {problem}"
+            emit(_Tried(self._model, problem))
+
+        self._worker.submit(
+            _LOAD,
+            load,
+            bound_ms=_LOAD_BOUND_MS,
+            on_error=lambda text: _Tried(self._model, text),
+        )
+
+    def _tell(self, tried: _Tried) -> None:
+        if tried.problem:
+            self._retry = Retry(self._config.models_path, self._wanted, time.monotonic_ns())
+            if tried.problem != self._problem:
+                logger.error("%s", tried.problem)
+        self._problem = tried.problem
+        state, detail = ("degraded", tried.problem) if tried.problem else ("ready", tried.model)
+        if (state, detail) != (self._bus.state, self._bus.detail):
+            self._bus.ready("degraded" if tried.problem else "ready", detail)
+
+    # --- its work --------------------------------------------------------------------------
+
+    def _read(self, request: Prepare) -> None:
+        messages = before_question(request.messages, request.question)
+        fixed = self._fixed(messages)
         self._reading = messages
+
+        def read(_emit: Emit, cancelled: Cancelled) -> None:
+            if self._engine:
+                self._engine.warm(
+                    messages,
+                    cancelled,
+                    session_id=request.session_id,
+                    opening=fixed,
+                    max_tokens=self._config.llm.max_tokens,
+                )
+
         self._worker.submit(
             _PREPARE,
-            lambda _emit, cancelled: self._engine.warm(messages, cancelled),
+            read,
             bound_ms=self._bound_ms,
             on_error=lambda _: None,
+            owner=request.session_id,
         )
 
-    def _change_model(self, model: str) -> None:
-        """Load another model once the work in hand is done; the old one stays if that fails."""
-        self._model = model
+    def _follow(self, remote: dict[str, int]) -> None:
+        """Forget what was said in sessions that are over."""
+        before, self._remote = self._remote, remote
+        kept = {LOCAL_SESSION, *(name for name, _ in before.items() & remote.items())}
 
-        def change(emit: Emit, _cancelled: Cancelled) -> None:
-            try:
-                engine = load_engine(self._config, model)
-            except ApplianceError as error:
-                logger.error("going on with the model there is: %s", error)
-                return
-            self._engine.close()
-            self._engine = engine
-            emit(_Changed(model))
+        def forget(_emit: Emit, _cancelled: Cancelled) -> None:
+            if self._engine:
+                self._engine.keep_only(kept)
 
-        self._worker.submit(
-            f"change to {model}", change, bound_ms=_CHANGE_BOUND_MS, on_error=lambda _: None
-        )
+        if before.items() - remote.items():
+            self._worker.submit(_FORGET, forget, bound_ms=self._bound_ms, on_error=lambda _: None)
 
-    def _splitter(self) -> SentenceSplitter:
+    def _fixed(self, messages: Sequence[ChatMessage]) -> int:
+        """How many messages at the beginning are those of every conversation."""
+        count = len(self._opening)
+        return count if tuple(messages[:count]) == self._opening else 0
+
+    def _speech(self) -> SpeechStream:
         words = self._first_clause_words
         if not words:
-            return SentenceSplitter(first_phrase_words=_PHRASE_WORDS, pieces_are_tokens=True)
-        return SentenceSplitter(
-            first_clause_words=words, first_phrase_words=2 * words, pieces_are_tokens=True
-        )
+            splitter = SentenceSplitter(first_phrase_words=_PHRASE_WORDS, pieces_are_tokens=True)
+        else:
+            splitter = SentenceSplitter(
+                first_clause_words=words, first_phrase_words=2 * words, pieces_are_tokens=True
+            )
+        return SpeechStream(splitter)
 
     def _take(self, request: Generate) -> None:
         if not begins_with(request.messages, self._reading):
@@ -163,9 +210,11 @@ class _Service:
         sent = 0
         started_ns = first_token_ns = 0
 
-        def chunk(text: str, *, last: bool = False, error: str = "") -> ReplyChunk:
+        def chunk(
+            text: str = "", *, last: bool = False, call: str = "", error: str = ""
+        ) -> ReplyChunk:
             nonlocal sent
-            stats = self._engine.stats
+            stats = self._engine.stats if self._engine else GenerationStats()
             now_ns = time.monotonic_ns()
             message = ReplyChunk(
                 session_id=request.session_id,
@@ -180,33 +229,45 @@ class _Service:
                 prompt_tokens=stats.prompt_tokens,
                 cached_tokens=stats.cached_tokens,
                 question_complete=stats.question_complete,
+                call=call,
                 error=error,
             )
             sent += 1
             return message
 
+        if self._engine is None:  # whoever asks must not wait for a model to be loaded
+            self._bus.publish(chunk(last=True, error=self._problem or "the model is loading"))
+            return
+
         def generate(emit: Emit, cancelled: Cancelled) -> None:
             nonlocal started_ns, first_token_ns
             started_ns = time.monotonic_ns()
-            splitter = self._splitter()
+            assert self._engine is not None
+            answer = Answer(self._speech(), may_call=bool(request.grammar))
             for piece in self._engine.generate(
-                request.messages, max_tokens=request.max_tokens, cancelled=cancelled
+                request.messages,
+                max_tokens=request.max_tokens,
+                cancelled=cancelled,
+                session_id=request.session_id,
+                opening=self._fixed(request.messages),
+                grammar=request.grammar,
             ):
                 first_token_ns = first_token_ns or time.monotonic_ns()
-                for text in splitter.push(piece):
-                    if spoken := speakable(text):
-                        emit(chunk(spoken))
+                for text in answer.push(piece):
+                    emit(chunk(text))
+                if answer.ended:
+                    break
             if cancelled():
                 return
-            rest = [spoken for text in splitter.flush() if (spoken := speakable(text))]
+            rest, call = answer.finish()
             for text in rest[:-1]:
                 emit(chunk(text))
-            emit(chunk(rest[-1] if rest else "", last=True))
+            emit(chunk(rest[-1] if rest else "", last=True, call=call))
 
         self._worker.submit(
             request.request_id,
             generate,
             bound_ms=4 * self._bound_ms,
-            on_error=lambda text: chunk("", last=True, error=text),
+            on_error=lambda text: chunk(last=True, error=text),
             owner=request.session_id,
         )

@@ -49,6 +49,20 @@ def opening(system_prompt: str, model: str) -> tuple[ChatMessage, ...]:
     return (ChatMessage("system", DEFAULT_SYSTEM_PROMPT), *EXAMPLES)
 
 
+def before_question(messages: Sequence[ChatMessage], question: str = "") -> tuple[ChatMessage, ...]:
+    """The messages with the opening of a question, which the whole question will begin with."""
+    return *messages, ChatMessage("user", question)
+
+
+def begins_with(messages: Sequence[ChatMessage], read: Sequence[ChatMessage]) -> bool:
+    """Whether reading `read` is part of reading `messages`: then it is no time lost."""
+    *before, last = read or (ChatMessage("user", ""),)
+    if len(messages) <= len(before) or list(messages[: len(before)]) != before:
+        return False
+    following = messages[len(before)]
+    return following.role == last.role and following.text.startswith(last.text)
+
+
 TRIM_STEP = 4
 """Messages dropped at a time: a prompt that lost one each turn would never hit the cache."""
 
@@ -65,17 +79,24 @@ def conversation(
 
 
 def trim_history(
-    messages: Sequence[ChatMessage], fits: Callable[[Sequence[ChatMessage]], bool]
+    messages: Sequence[ChatMessage],
+    fits: Callable[[Sequence[ChatMessage]], bool],
+    opening: int = 0,
 ) -> list[ChatMessage] | None:
-    """Drop the oldest messages between the system prompt and the newest until `fits` agrees.
+    """Drop the oldest messages between the opening and the newest one until `fits` agrees.
 
     They go `TRIM_STEP` at a time, so that as a conversation grows its start, which the prefix
     cache holds, moves only once in a while.
 
+    Args:
+        messages: a conversation.
+        fits: whether so much can be sent.
+        opening: how many messages at the beginning always stay; a system prompt does anyway.
+
     Returns:
-        The messages to send, or None when not even the system prompt and the newest message fit.
+        The messages to send, or None when not even the opening and the newest message fit.
     """
-    head = [message for message in messages[:1] if message.role == "system"]
+    head = list(messages[: opening or int(messages[0].role == "system")])
     body = list(messages[len(head) :])
     while body:
         kept = [*head, *body]

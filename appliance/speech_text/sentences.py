@@ -81,11 +81,16 @@ class SentenceSplitter:
         self._text = ""
         self._is_first = True
 
-    def push(self, piece: str) -> list[str]:
-        """Add text; returns the chunks that are now certain, stripped, in order."""
+    def push(self, piece: str, *, space_follows: bool = False) -> list[str]:
+        """Add text; returns the chunks that are now certain, stripped, in order.
+
+        Args:
+            piece: possibly empty.
+            space_follows: whether white space is known to come next, which a later piece brings.
+        """
         self._text += piece
         ends = self._pieces_are_tokens and _ends_with_a_word_and_a_stop(self._text)
-        return self._take(final=ends)
+        return self._take(final=ends, space_follows=space_follows)
 
     def flush(self) -> list[str]:
         """End the text; returns what is left. The splitter then starts afresh."""
@@ -93,14 +98,15 @@ class SentenceSplitter:
         self._is_first = True
         return chunks
 
-    def _take(self, *, final: bool) -> list[str]:
+    def _take(self, *, final: bool, space_follows: bool = False) -> list[str]:
         chunks: list[str] = []
         while self._text:
             self._text = self._text.lstrip()
+            text = f"{self._text} " if space_follows else self._text
             words = self._first_clause_words if self._is_first else 0
-            cut = _next_cut(self._text, words, self._max_chars, final=final)
+            cut = _next_cut(text, words, self._max_chars, final=final)
             if self._is_first and self._first_phrase_words:
-                phrase = _phrase_cut(self._text[:cut], self._first_phrase_words)
+                phrase = _phrase_cut(text[:cut], self._first_phrase_words)
                 cut = cut if phrase is None else phrase
             if cut is None:
                 break

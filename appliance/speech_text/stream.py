@@ -26,7 +26,18 @@ class SpeechFilter:
 
     def __init__(self, code_hint: str = "", *, repeats: bool = False) -> None:
         self._words = Words(repeats=repeats)
-        self._structure = Structure(Turns(self._words), code_hint)
+        self._turns = Turns(self._words)
+        self._structure = Structure(self._turns, code_hint)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the answer is over: whatever follows is left out."""
+        return self._turns.ended
+
+    @property
+    def space_follows(self) -> bool:
+        """Whether what was returned so far ends with a whole word, though nothing comes after."""
+        return self._words.space_follows
 
     def push(self, piece: str) -> str:
         """Add text; returns what is certain: one line per block, marks between, no markup."""
@@ -52,10 +63,16 @@ class SpeechStream:
         self._splitter = splitter
         self._filter = SpeechFilter(code_hint)
 
+    @property
+    def ended(self) -> bool:
+        """See `SpeechFilter.ended`."""
+        return self._filter.ended
+
     def push(self, piece: str) -> list[str]:
         """Add text; returns the chunks that are now certain."""
         text = self._filter.push(piece)
-        return self._splitter.push(text) if text else []
+        space = self._filter.space_follows
+        return self._splitter.push(text, space_follows=space) if text or space else []
 
     def finish(self) -> list[str]:
         """End the text; returns what is left."""

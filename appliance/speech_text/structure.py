@@ -138,7 +138,7 @@ class Structure:
         if found is None:
             kept = 0 if self._in_address else 24  # the end may have begun
             self._skipped = self._buffer[-1:] if self._in_address else ""
-            self._buffer = self._buffer[len(self._buffer) - kept :] if kept else ""
+            self._buffer = self._buffer[max(0, len(self._buffer) - kept) :]
             return False
         if self._in_address:
             last = self._buffer[: found.start()][-1:] or self._skipped

@@ -70,6 +70,12 @@ class Words:
         """Whether no word came since the last line began."""
         return not self._word and (not self._last or "\n" in self._gap)
 
+    @property
+    def space_follows(self) -> bool:
+        """Whether what is out ends with a whole word, or its mark, and white space came after."""
+        after = self._gap[len(self._given) :]
+        return bool(self._last and after) and not self._word and after.isspace()
+
     def push(self, text: str) -> None:
         """Add text."""
         for run in _RUN.finditer(text):

@@ -183,8 +183,143 @@ def test_guesses_never_reach_beyond_the_context(monkeypatch):
     small = LlamaCppEngine(MODEL, NAME, n_ctx=256)
     try:
         messages = [ChatMessage("user", "Tell me a very long story about a fox and a hare.")]
-        room = 256 - len(small._tokenise(messages, reply_follows=True))
+        room = 256 - len(small._vocabulary.chat(messages, reply_follows=True))
         answer(small, messages, max_tokens=room)
         assert small.stats.generated_tokens == room
     finally:
         small.close()
+
+
+def told(*texts):
+    roles = ("user", "assistant")
+    return [ChatMessage(roles[i % 2], text) for i, text in enumerate(texts)]
+
+
+HERE = told("My dog is called Rex. " * 4, "Good to know.")
+THERE = told("I live in a small town by the sea. " * 4, "That sounds lovely.")
+
+
+@pytest.mark.models
+def test_each_session_finds_its_conversation_as_it_left_it(engine):
+    def ask(session_id, history, question):
+        messages = conversation(history, question)
+        text = "".join(
+            engine.generate(messages, max_tokens=12, cancelled=never, session_id=session_id)
+        )
+        return text, engine.stats
+
+    first, stats = ask("local", HERE, "What is my dog called?")
+    opening = stats.prompt_tokens - stats.cached_tokens
+    ask("remote.1", THERE, "Where do I live?")
+    assert engine.stats.cached_tokens > 50, "the instructions are read once for all"
+    again, stats = ask("local", HERE, "What is my dog called?")
+    assert again == first
+    assert stats.prompt_tokens - stats.cached_tokens < 15 < opening
+    for n in range(2, 6):  # more than are kept
+        ask(f"remote.{n}", told("Number " + str(n) + " tells a story. " * 9, "Yes."), "And?")
+    again, stats = ask("local", HERE, "What is my dog called?")
+    assert again == first
+    assert stats.prompt_tokens - stats.cached_tokens > 15, "it was read again"
+
+
+@pytest.mark.models
+def test_nothing_is_kept_of_a_session_that_is_over(engine):
+    def ask(session_id, history):
+        messages = conversation(history, "Say a word.")
+        list(engine.generate(messages, max_tokens=3, cancelled=never, session_id=session_id))
+        return engine.stats.prompt_tokens - engine.stats.cached_tokens
+
+    ask("remote.1", HERE)
+    ask("remote.2", THERE)  # in the context when both are over
+    engine.keep_only({"local"})
+    ask("local", told("Something else altogether. " * 5, "I see."))
+    assert engine._conversations.size_bytes == 0
+    assert ask("remote.1", HERE) > 20
+    assert ask("remote.2", THERE) > 20
+
+
+@pytest.mark.models
+def test_a_state_that_cannot_be_put_back_is_read_again(engine, monkeypatch):
+    def ask(session_id, history):
+        pieces = engine.generate(
+            conversation(history, "Say a word."),
+            max_tokens=6,
+            cancelled=never,
+            session_id=session_id,
+        )
+        return "".join(pieces)
+
+    first = ask("a", HERE)
+    ask("b", THERE)
+    monkeypatch.setattr("appliance.llm.llama_cpp.lib.llama_state_seq_set_data", lambda *_: 0)
+    assert ask("a", HERE) == first
+    assert engine.stats.cached_tokens == 0
+
+
+def remarks(first, last):
+    texts = [(f"This is remark number {n} of this evening.", "I see.") for n in range(first, last)]
+    return told(*(text for pair in texts for text in pair))
+
+
+@pytest.mark.models
+def test_a_conversation_of_any_length_goes_on_behind_the_same_opening(engine):
+    opening = [*conversation([], "")[:1], *told("Where is Paris?", "In France.")]
+    engine.warm(opening)
+    opening_tokens = engine.stats.prompt_tokens
+    question = ChatMessage("user", "What is the capital of Italy?")
+    for last in (5, 20, 21, 60, 61):
+        messages = [*opening, *remarks(0, last), question]
+        pieces = engine.generate(messages, max_tokens=24, cancelled=never, opening=len(opening))
+        assert "".join(pieces)
+        assert engine.stats.prompt_tokens + 24 <= 512
+        assert engine.stats.cached_tokens >= opening_tokens
+    assert engine.stats.prompt_tokens > 400, "no more is dropped than must be"
+
+
+@pytest.mark.models
+def test_the_question_drops_what_reading_ahead_dropped(engine):
+    question = ChatMessage("user", "What is the capital of Italy?")
+    for last in range(14, 24):
+        before = [*conversation([], "")[:1], *remarks(0, last)]
+        engine.warm([*before, ChatMessage("user", "")], max_tokens=24)
+        answer(engine, [*before, question], 24)
+        assert engine.stats.prompt_tokens - engine.stats.cached_tokens < 20, "only the question"
+
+
+JSON = """root ::= call | text
+text ::= [^{] [^{}]*
+call ::= "{\\"name\\": \\"" ("timer" | "clock") "\\"}"
+"""
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_under_a_grammar_nothing_else_is_written(temperature):
+    small = LlamaCppEngine(MODEL, NAME, n_ctx=256, temperature=temperature)
+    try:
+        messages = conversation([], "Call the clock. Write JSON.")
+        only = JSON.replace("call | text", "call")
+        pieces = small.generate(messages, max_tokens=30, cancelled=never, grammar=only)
+        assert "".join(pieces) in ('{"name": "timer"}', '{"name": "clock"}')
+        assert small.stats.finish == "stop"
+        free = answer(small, conversation([], "What is the capital of Italy?"))
+        assert not free.startswith("{"), "the grammar is gone with its answer"
+    finally:
+        small.close()
+
+
+@pytest.mark.models
+def test_a_grammar_that_allows_the_answer_leaves_it_as_it_is(engine):
+    messages = conversation([], "What is the capital of Italy?")
+    free = answer(engine, messages, 30)
+    pieces = engine.generate(messages, max_tokens=30, cancelled=never, grammar=JSON)
+    assert "".join(pieces) == free
+
+
+@pytest.mark.models
+def test_a_grammar_that_is_none_is_an_error_and_no_end(engine):
+    messages = conversation([], "What is the capital of Italy?")
+    for wrong in ("root ::= (", "nothing", "root ::= other"):
+        with pytest.raises(LlmError, match="grammar"):
+            list(engine.generate(messages, max_tokens=3, cancelled=never, grammar=wrong))
+    assert "Rome" in answer(engine, messages, 40)

@@ -116,6 +116,21 @@ def test_a_stream_gives_chunks() -> None:
     assert [*chunks, *stream.finish()] == ["Sure!", "Here is it:", "Code follows.", "Bye"]
 
 
+def test_a_phrase_leaves_with_the_space_that_shows_its_next_word_to_be_whole() -> None:
+    stream = SpeechStream(SentenceSplitter(first_phrase_words=3, pieces_are_tokens=True))
+    assert [stream.push(p) for p in ("He", " wrote", " Hamlet", " in")] == [[]] * 4
+    assert stream.push(" ") == ["He wrote Hamlet"]
+    assert stream.push("16") + stream.push("03") + stream.finish() == ["in 1603"]
+
+
+def test_what_follows_an_end_is_no_part_of_it() -> None:
+    speech = SpeechFilter()
+    speech.push("Rome.")
+    assert not speech.ended
+    speech.push("<|im_end|>")
+    assert speech.ended
+
+
 def test_an_ellipsis_is_no_end() -> None:
     stream = SpeechStream(SentenceSplitter(pieces_are_tokens=True))
     assert stream.push("He left") + stream.push("...") + stream.push(" maybe") == []
@@ -125,6 +140,17 @@ def test_an_ellipsis_is_no_end() -> None:
 def test_words_that_go_on_in_circles_stay_where_they_are_wanted() -> None:
     assert clean("ha " * 9) == "ha ha ha"
     assert clean("ha " * 9, repeats=True) == " ".join(["ha"] * 9)
+
+
+@pytest.mark.parametrize(
+    "text", ["<think>Hm. {</think> Rome.", "```py\nx = 1\n``` Rome.", "a <!-- b --> c"]
+)
+def test_what_is_hidden_ends_where_it_ends_however_it_is_cut(text: str) -> None:
+    whole = clean(text)
+    for size in range(1, 12):
+        speech = SpeechFilter()
+        parts = [speech.push(text[i : i + size]) for i in range(0, len(text), size)]
+        assert "".join(parts) + speech.finish() == whole
 
 
 def test_what_nobody_will_end_is_left_out_and_forgotten() -> None:
