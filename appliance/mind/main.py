@@ -59,7 +59,7 @@ from appliance.mind.tools import (
     timer_tools,
 )
 from appliance.mind.tools.registry import Language, Tool
-from appliance.mind.understanding import load
+from appliance.mind.understanding import Understanding, load
 from appliance.processes import PROCESSES
 
 logger = logging.getLogger(__name__)
@@ -145,7 +145,8 @@ class _Service:
         self._things = belongings
         self._board = Board()
         self._clients: list[McpClient] = []
-        self._mind = make_mind(config, belongings, self._states)
+        understandings = {language: load(INTENTS, language) for language in LANGUAGES}
+        self._mind = make_mind(config, belongings, understandings, self._states)
         self._worker, self._clockwork = Worker("deeds"), Worker("timers")
         self._wake_up = WakeUp()
         self._told: dict[str, SpeechSettings] = {}
@@ -398,13 +399,20 @@ class _Service:
         logger.info("%d tools of other programs", len(tools))
 
 
-def make_mind(config: Config, things: Belongings, states: Callable[[], Mapping[str, str]]) -> Mind:
+def make_mind(
+    config: Config,
+    things: Belongings,
+    understandings: Mapping[str, Understanding],
+    states: Callable[[], Mapping[str, str]],
+) -> Mind:
     """Everything that considers a question.
 
-    Raises:
-        IntentsError: the files in ``config/intents`` are wrong.
+    Args:
+        config: the whole configuration.
+        things: what is kept.
+        understandings: by language.
+        states: of the other processes, by name.
     """
-    understandings = {language: load(INTENTS, language) for language in LANGUAGES}
     registry = Registry(
         (
             *timer_tools(things.timers, OWNER),

@@ -16,14 +16,26 @@ from typing import Any, Protocol, TypeVar, cast
 import msgspec
 
 from appliance.errors import ApplianceError
-from appliance.mind.perspective import for_prompt
-from appliance.mind.recall import Index, relevant
+from appliance.mind.recall import Index, is_personal, relevant
 
 MAX_FACTS = 10_000
 MAX_TEXT_LENGTH = 300
 _MAX_PROMPT_FACT = 200
 _MEANT = 0.5
 """Share of a query's words that a fact must meet to be meant by "forget"."""
+_ANSWERS = 0.66
+"""Share of a question's words with which a fact surely answers it."""
+_ASKS_FOR_FACT = re.compile(
+    r"(?:(?:and|so|hey|please|ok|okay|well|do you (?:know|remember)|can you tell me|tell me"
+    r"|remind me(?: of)?|what'?s|what|when|where|who|whom|whose|which|how|in which|on which"
+    r"|until when|at what)\b|.*(?:什么|哪|谁|几|多少|多大|吗))",
+    re.IGNORECASE,
+)
+_ASKS_FOR_MORE = re.compile(
+    r"\b(?:why|should|could|would|can i|may i|must|think|recommend|suggest|explain|how (?:do|can) i"
+    r"|write|make|help|if)\b|为什么|应该|怎么办|建议",
+    re.IGNORECASE,
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
 _MARKS = re.compile(r"<\|.*?\|>|</?s>|\[/?INST\]|<</?SYS>>|[<>|`{}\[\]#*_\\]+")
 _ENGLISH_ATTRIBUTE = re.compile(
@@ -235,6 +247,18 @@ class Memory:
         return tuple(self._facts[hit.row] for hit in hits[:limit])
 
     @_locked
+    def answer(self, question: str, who: Who) -> Fact | None:
+        """The one fact that answers a question of the user about themselves; None when unsure."""
+        if not _ASKS_FOR_FACT.match(question) or _ASKS_FOR_MORE.search(question):
+            return None
+        hits = relevant(question, self._search(question, who))
+        if not hits or not is_personal(question) or hits[0].coverage < _ANSWERS:
+            return None
+        if len(hits) > 1 and hits[1].coverage == hits[0].coverage:
+            return None
+        return self._facts[hits[0].row]
+
+    @_locked
     def export(self, who: Who | None = None) -> str:
         """Everything that is stored of someone (None: of all), the replaced too, as JSON."""
         facts = list(self._facts.values()) if who is None else self._of(who.owner)
@@ -285,17 +309,21 @@ class Memory:
         return [f for f in self._of(fact.owner) if f.order < fact.order and keys & _keys(f.text)]
 
 
-def prompt_lines(facts: Iterable[Fact]) -> str:
-    """Facts for a prompt: one quoted line each, nothing in them that a model could take as its own.
+def for_model(facts: Iterable[Fact]) -> str:
+    """Facts for a language model, to stand after the user's question, in the user's own words.
 
-    Empty without facts. Put it under a heading that says that these are data.
+    Nothing in them can end the parenthesis or be taken for a chat template's marks. Small models
+    answer from such a remark; from a list of facts "about the user" they quote it, relevant or not.
+    Empty without facts.
     """
-    lines = []
-    for fact in facts:
-        text = _MARKS.sub(" ", _CONTROL.sub(" ", for_prompt(fact.text)))
-        text = " ".join(text.replace('"', "'").split())[:_MAX_PROMPT_FACT]
-        lines.append(f'- "{text}"')
-    return "\n".join(lines)
+    told = " ".join(f"{_spoken(fact.text)}." for fact in facts)
+    return f"(What I told you before, in case it matters: {told})" if told else ""
+
+
+def _spoken(text: str) -> str:
+    text = _MARKS.sub(" ", _CONTROL.sub(" ", text)).replace("(", " ").replace(")", " ")
+    text = " ".join(text.split())[:_MAX_PROMPT_FACT].rstrip(" .!?。！？")
+    return text[:1].upper() + text[1:]
 
 
 def _normal(text: str) -> str:

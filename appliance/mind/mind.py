@@ -17,7 +17,8 @@ import msgspec
 
 from appliance.messages import LOCAL_SESSION, Commit, Consider, Considered, TurnRecord
 from appliance.mind.cache import CachedAnswer, CacheKey, ResponseCache, is_lasting, normalise
-from appliance.mind.memory import Memory, Who, prompt_lines
+from appliance.mind.memory import Memory, Who, for_model
+from appliance.mind.perspective import for_speech
 from appliance.mind.skills import Act, Outcome, Plan, Skills, Voice
 from appliance.mind.tools import Registry, Tool, parse
 from appliance.mind.tools.registry import Language
@@ -30,6 +31,8 @@ _YES = re.compile(
     r"(?:(?:yes|yeah|yep|yup|sure|ok|okay|please|do it|do that|do|go ahead|of course|correct|right"
     r"|that's right|definitely|absolutely|对|是|是的|好|好的|可以|当然|行|没错|确定)[\s,.!]*)+"
 )
+_RECALLED = 0.9
+"""Confidence in a fact that answers a question."""
 _NAMES_SOMETHING = re.compile(r"(?<!^)\b[A-Z][a-z]+|\d")
 _STANDS_ALONE_WORDS = 7
 """A question as long as this hardly hangs on what was said before it."""
@@ -150,9 +153,15 @@ class Mind:
         if understood is not None:
             found = self.skills.plan(understood, session.voice, session.last_reply)
             plan, understood = (found, understood) if found else (plan, None)
+        fact = None
+        if understood is None and self.memory is not None:
+            fact = self.memory.answer(question, self.who)
+        if fact is not None:
+            understood = Understood("recall", {}, _RECALLED, language, text)
+            plan = Plan(for_speech(fact.text))
         facts = ""
         if understood is None and self.memory is not None:
-            facts = prompt_lines(self.memory.relevant(question, self.who))
+            facts = for_model(self.memory.relevant(question, self.who))
         return _Asked(text, question, understood, plan, facts, message.in_dialogue, language)
 
     def _considered(self, asked: _Asked, message: Consider) -> Considered:

@@ -96,11 +96,11 @@ def test_what_mind_can_answer_is_spoken_without_llm(world: MindWorld) -> None:
 
 def test_what_llm_is_to_answer_is_asked_with_facts_after_the_question(world: MindWorld) -> None:
     world.pauses_with("What is my dog called?")
-    world.considered(facts='- "The user\'s dog is called Rex."')
-    *_, question, facts = world.last(Generate).messages
-    assert (question.role, question.text) == ("user", "What is my dog called?")
-    assert facts.role == "system"
-    assert "Rex" in facts.text
+    world.considered(facts="(What I told you before: My dog is called Rex.)")
+    question = world.last(Generate).messages[-1]
+    assert question.role == "user"
+    assert question.text.startswith("What is my dog called?\n")
+    assert "Rex" in question.text
 
 
 def test_a_follow_up_is_asked_in_full(world: MindWorld) -> None:

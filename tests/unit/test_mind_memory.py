@@ -20,7 +20,7 @@ from appliance.mind.memory import (
     NothingFound,
     WhichOne,
     Who,
-    prompt_lines,
+    for_model,
 )
 from appliance.mind.store import StoreFullError
 
@@ -228,11 +228,10 @@ INJECTIONS = [
 
 
 @pytest.mark.parametrize("text", INJECTIONS)
-def test_in_a_prompt_a_fact_cannot_leave_its_quotes(text: str) -> None:
-    line = prompt_lines([fresh(text).about(ANNA)[0]])
-    assert line.startswith('- "')
-    assert line.endswith('"')
-    assert line.count('"') == 2
+def test_in_a_prompt_a_fact_cannot_leave_its_parenthesis(text: str) -> None:
+    line = for_model([fresh(text).about(ANNA)[0]])
+    assert line.startswith("(What I told you before")
+    assert (line.count("("), line.count(")"), line[-1]) == (1, 1, ")")
     for mark in ("<|", "|>", "\n", "[INST]", "<<", "{", "`", "\u202e", "\u2066", "</s>"):
         assert mark not in line
 
@@ -247,12 +246,38 @@ def test_any_text_does_no_harm(text: str) -> None:
         memory.remember(text, ANNA)
     except MemoryLimitError:
         return
-    line = prompt_lines(memory.about(ANNA)[:1])
-    assert line.count('"') == 2
+    line = for_model(memory.about(ANNA)[:1])
+    assert (line.count("("), line.count(")")) == (1, 1)
     assert "\n" not in line
-    assert len(line) <= 210
+    assert len(line) <= 270
 
 
 def test_a_very_long_question_is_answered_too() -> None:
     memory = fresh("my sister lives in Rome")
     assert memory.relevant("where does my sister live " + "blah " * 20_000, ANNA) is not None
+
+
+TOLD = (
+    "my dog is called Rex",
+    "I'm allergic to peanuts",
+    "my passport is in the top drawer",
+    "our flight leaves at nine forty",
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "fact"),
+    [
+        ("What is the name of my dog?", "my dog is called Rex"),
+        ("Where is my passport?", "my passport is in the top drawer"),
+        ("what time does our flight leave", "our flight leaves at nine forty"),
+        ("When was my dog born and where?", None),
+        ("What should I cook with my allergy to peanuts?", None),
+        ("Why am I allergic to peanuts?", None),
+        ("What is the capital of France?", None),
+        ("Write a poem about my dog Rex", None),
+    ],
+)
+def test_a_fact_answers_what_asks_for_it_and_nothing_else(question: str, fact: str | None) -> None:
+    found = fresh(*TOLD).answer(question, ANNA)
+    assert (found.text if found else None) == fact

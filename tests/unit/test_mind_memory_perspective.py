@@ -1,4 +1,4 @@
-"""Whose mouth says it: facts turned for speech and prompts, or quoted when in doubt."""
+"""Whose mouth says it: facts turned for speech, or quoted when in doubt."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.mind.perspective import for_prompt, for_speech
+from appliance.mind.perspective import for_speech
 
 
 @pytest.mark.parametrize(
@@ -29,29 +29,6 @@ def test_spoken_to_whoever_told_it(told: str, spoken: str) -> None:
     assert for_speech(told) == spoken
 
 
-@pytest.mark.parametrize(
-    ("told", "written"),
-    [
-        ("my sister lives in Rome", "The user's sister lives in Rome."),
-        ("I like tea", "The user likes tea."),
-        ("I'm allergic to peanuts", "The user is allergic to peanuts."),
-        ("I don't eat meat", "The user doesn't eat meat."),
-        ("I never eat meat", "The user never eats meat."),
-        ("Mia gave me my hat", "Mia gave the user the user's hat."),
-        ("the bins go out on Tuesday", "The bins go out on Tuesday."),
-        ("I broke my left wrist", "The user said: 'I broke my left wrist'"),
-        ("we live in Oslo", "The user said: 'we live in Oslo'"),
-        ("you are my friend", "The user said: 'you are my friend'"),
-        ("the book is mine", "The user said: 'the book is mine'"),
-        ("我妹妹住在上海", "用户妹妹住在上海。"),
-        ("我们住在上海", "用户说过：“我们住在上海”"),
-    ],
-)
-def test_written_for_a_model(told: str, written: str) -> None:
-    assert for_prompt(told) == written
-
-
 @given(st.text(max_size=300))
 def test_any_text_is_turned_without_fail(text: str) -> None:
     assert isinstance(for_speech(text), str)
-    assert isinstance(for_prompt(text), str)

@@ -1,0 +1,346 @@
+"""What becomes of a question before llm is asked; that considering changes nothing."""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from appliance.config import Config, MindConfig
+from appliance.messages import Commit, Consider, Considered, TurnRecord
+from appliance.mind.belongings import Belongings
+from appliance.mind.main import INTENTS, LANGUAGES, make_mind
+from appliance.mind.mind import Mind
+from appliance.mind.skills import Outcome
+from appliance.mind.tools import typed_tool
+from appliance.mind.tools.registry import Arguments
+from appliance.mind.understanding import Understanding, load
+
+
+@functools.cache
+def understandings() -> dict[str, Understanding]:
+    """Loaded once: they hold no state."""
+    return {language: load(INTENTS, language) for language in LANGUAGES}
+
+
+class World:
+    """A mind with its store, and somebody who talks to it."""
+
+    def __init__(self, folder: Path, *, memory: bool = True) -> None:
+        config = Config(mind=MindConfig(data_dir=str(folder), memory=memory, time_zone="UTC"))
+        self.things = Belongings.open(config)
+        self.mind: Mind = make_mind(config, self.things, understandings(), lambda: {"llm": "ready"})
+        self.asked = 0
+
+    def consider(self, text: str, session: str = "local", **more: bool) -> Considered:
+        self.asked += 1
+        message = Consider(
+            session_id=session, request_id=f"r{self.asked}", text=text, in_dialogue=False
+        )
+        return self.mind.consider(msgspec.structs.replace(message, **more))
+
+    def say(self, text: str, session: str = "local", llm: str = "I see.", **more: bool) -> str:
+        """A whole turn; what was said in it."""
+        considered = self.consider(text, session, **more)
+        commit = Commit(session_id=session, request_id=considered.request_id)
+        reply = considered.reply or llm
+        if (act := self.mind.commit(commit)) is not None:
+            outcome = act()
+            self.mind.done(session, outcome)
+            reply = outcome.reply
+        self.heard(text, reply, session, (considered.intent,))
+        return reply
+
+    def heard(self, text: str, reply: str, session: str, marks: tuple[str, ...] = ()) -> None:
+        self.mind.heard(
+            TurnRecord(
+                session_id=session,
+                turn_id="t",
+                source="speech",
+                outcome="answered",
+                transcript=text,
+                reply=reply,
+                utterance_ids=(),
+                speech_end_ns=0,
+                audible_ns=1,
+                voice_to_voice_ms=1.0,
+                contributions_ms={},
+                marks=marks,
+            )
+        )
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_considering_changes_nothing(world: World) -> None:
+    for text in ("Set a timer for ten minutes", "Remember that I like tea", "Volume 20 percent"):
+        considered = world.consider(text)
+        assert considered.acts
+        assert considered.reply
+    assert world.things.timers.list() == ()
+    assert world.things.memory is not None
+    assert world.things.memory.about(world.things.who) == ()
+    assert world.mind.session("local").voice.volume_percent == 100
+
+
+def test_what_is_foreseen_is_what_is_said(world: World) -> None:
+    for text in (
+        "Set a timer for ten minutes",
+        "Set a pasta timer for one hour and five minutes",
+        "Set an alarm for half past six tomorrow",
+        "Remember that my sister lives in Rome",
+        "Volume 20 percent",
+    ):
+        considered = world.consider(text)
+        act = world.mind.commit(Commit(session_id="local", request_id=considered.request_id))
+        assert act is not None
+        assert act().reply == considered.reply
+
+
+def test_a_timer_is_corrected_by_what_follows(world: World) -> None:
+    world.say("Set a timer for ten minutes")
+    assert "20 minutes" in world.say("make it twenty")
+    (timer,) = world.things.timers.list()
+    assert getattr(timer, "duration_ms", 0) == 20 * 60_000
+
+
+def test_what_was_not_said_to_the_end_is_no_topic(world: World) -> None:
+    world.say("Set a timer for ten minutes")
+    world.consider("What is the capital of France?")
+    assert world.consider("make it twenty").intent == "timer_set"
+
+
+def test_a_missing_duration_is_asked_for_and_taken(world: World) -> None:
+    assert world.say("Set a timer") == "For how long?"
+    assert world.say("five minutes") == "The timer is set for 5 minutes."
+
+
+def test_of_several_timers_one_is_asked_for(world: World) -> None:
+    world.say("Set a tea timer for ten minutes")
+    world.say("Set a pasta timer for twenty minutes")
+    assert world.say("Cancel the timer").startswith("Which one:")
+    assert len(world.things.timers.list()) == 2
+    assert "tea" in world.say("Cancel the tea timer")
+    assert world.say("Cancel all timers").startswith("Cancelled:")
+    assert world.things.timers.list() == ()
+
+
+def test_everything_is_forgotten_only_after_a_yes(world: World) -> None:
+    assert world.things.memory is not None
+    world.say("Remember that my dog is called Rex")
+    assert world.say("Forget everything") == "Shall I forget everything you told me?"
+    assert world.say("no") == "Okay, I won't."
+    assert world.things.memory.about(world.things.who)
+    world.say("Forget everything")
+    assert world.say("Yes, please.") == "I forgot everything you told me."
+    assert world.things.memory.about(world.things.who) == ()
+
+
+def test_a_yes_to_nothing_is_for_llm(world: World) -> None:
+    assert world.consider("yes").intent == ""
+
+
+def test_another_question_is_no_answer_to_ours(world: World) -> None:
+    world.say("Remember that my dog is called Rex")
+    world.say("Forget everything")
+    assert world.consider("What is the capital of France?").intent == ""
+    world.say("What is the capital of France?")
+    assert world.consider("yes").intent == ""
+
+
+def test_a_fact_answers_what_asks_for_it(world: World) -> None:
+    world.say("Remember that my dog is called Rex")
+    considered = world.consider("What is the name of my dog?")
+    assert (considered.intent, considered.reply) == ("recall", "Your dog is called Rex.")
+
+
+def test_a_fact_that_may_matter_is_told_to_llm(world: World) -> None:
+    world.say("Remember that I'm allergic to peanuts")
+    considered = world.consider("What should I cook without peanuts?")
+    assert considered.intent == ""
+    assert "allergic to peanuts" in considered.facts
+
+
+def test_without_memory_nothing_is_kept_and_it_says_so(tmp_path: Path) -> None:
+    world = World(tmp_path, memory=False)
+    assert "switched off" in world.say("Remember that my dog is called Rex")
+    assert "switched off" in world.say("What do you know about me?")
+    assert world.consider("What is the name of my dog?").facts == ""
+
+
+def test_sessions_have_their_own_topic_and_voice(world: World) -> None:
+    world.say("Set a timer for ten minutes", "kitchen")
+    assert world.consider("make it twenty", "office").intent == ""
+    world.say("Volume 20 percent", "kitchen")
+    voices = dict(world.mind.voices())
+    assert voices["kitchen"].volume_percent == 20
+    assert voices["local"].volume_percent == 100
+
+
+def test_slower_says_it_again(world: World) -> None:
+    world.say("Who wrote Hamlet?", llm="William Shakespeare.")
+    assert world.say("Say that slower") == "William Shakespeare."
+    assert world.mind.session("local").voice.speed < 1
+    assert world.consider("Repeat that").reply == "William Shakespeare."
+
+
+# --- answers that are given again --------------------------------------------------------------
+
+
+def test_an_answer_is_given_again(world: World) -> None:
+    world.say("What is the capital of France?", llm="Paris.")
+    considered = world.consider("what is the capital of france")
+    assert (considered.intent, considered.reply) == ("cache", "Paris.")
+
+
+@pytest.mark.parametrize("question", ["What did I say?", "Is it raining now?", "And what else?"])
+def test_what_depends_on_anything_is_asked_again(world: World, question: str) -> None:
+    world.say(question, llm="Something.")
+    assert world.consider(question).intent != "cache"
+
+
+def test_what_hangs_on_the_conversation_is_not_kept(world: World) -> None:
+    world.say("What is the capital?", llm="Rome.", in_dialogue=True)
+    assert world.consider("What is the capital?").intent == ""
+    world.say("What is the capital of Portugal?", llm="Lisbon.", in_dialogue=True)
+    assert world.consider("What is the capital of Portugal?", in_dialogue=True).intent == "cache"
+
+
+def test_what_went_wrong_is_not_kept(world: World) -> None:
+    world.consider("What is the capital of France?")
+    world.mind.commit(Commit(session_id="local", request_id=f"r{world.asked}"))
+    world.heard("What is the capital of France?", "Par", "local", ("llm_failed",))
+    assert world.consider("What is the capital of France?").intent == ""
+
+
+def test_forgetting_forgets_the_answers_too(world: World) -> None:
+    world.say("Remember that my dog is called Rex")
+    world.say("What is the capital of France?", llm="Paris.")
+    world.say("Forget everything")
+    world.say("yes")
+    assert len(world.mind.cache) == 0
+
+
+# --- tools of others ---------------------------------------------------------------------------
+
+
+class Switch(Arguments, frozen=True):
+    """Switches the lamp on or off."""
+
+    on: bool
+
+
+def lamp(done: list[bool], *, confirm: bool = False) -> object:
+    def run(asked: Switch) -> dict[str, bool]:
+        done.append(asked.on)
+        return {"on": asked.on}
+
+    return typed_tool(
+        Switch,
+        name="lamp_switch",
+        run=run,
+        say=lambda value, _language: f"The lamp is {'on' if value['on'] else 'off'}.",
+        label={"en": "the lamp", "zh": "灯"},
+        permission="mcp:home",
+        confirm=(lambda _asked, _language: "Shall I?") if confirm else None,
+    )
+
+
+def offered(world: World, done: list[bool], *, confirm: bool = False) -> None:
+    world.mind.offer([lamp(done, confirm=confirm)], lambda tools: f"{len(list(tools))} tools")  # type: ignore[list-item]
+
+
+def test_a_tool_is_offered_only_where_the_question_is_about_it(world: World) -> None:
+    offered(world, [])
+    considered = world.consider("Please turn on the lamp in here")
+    assert considered.grammar == "1 tools"
+    assert "lamp_switch" in considered.facts
+    assert world.consider("Who wrote Hamlet?").grammar == ""
+
+
+def call(world: World, json: str) -> Outcome:
+    considered = world.consider("Please turn on the lamp in here")
+    act = world.mind.commit(Commit(session_id="local", request_id=considered.request_id, call=json))
+    assert act is not None
+    return act()
+
+
+def test_a_call_is_done_and_told_from_its_result(world: World) -> None:
+    done: list[bool] = []
+    offered(world, done)
+    assert call(world, '{"name": "lamp_switch", "arguments": {"on": true}}').reply == (
+        "The lamp is on."
+    )
+    assert done == [True]
+
+
+@pytest.mark.parametrize(
+    "json",
+    [
+        "{",
+        '{"name": "lamp_switch", "arguments": {"on": "maybe"}}',
+        '{"name": "timer_set", "arguments": {"minutes": 5}}',
+        '{"name": "note_delete", "arguments": {"about": "x"}}',
+        '{"name": "rm", "arguments": {}}',
+    ],
+)
+def test_no_tool_runs_without_its_permission(world: World, json: str) -> None:
+    done: list[bool] = []
+    offered(world, done)
+    reply = call(world, json).reply
+    assert not done
+    assert world.things.timers.list() == ()
+    assert reply.startswith(("I can't", "I'm not allowed", "I didn't"))
+
+
+def test_a_call_that_asks_first_waits_for_the_yes(world: World) -> None:
+    done: list[bool] = []
+    offered(world, done, confirm=True)
+    outcome = call(world, '{"name": "lamp_switch", "arguments": {"on": true}}')
+    world.mind.done("local", outcome)
+    assert (outcome.reply, done) == ("Shall I?", [])
+    assert world.say("yes") == "The lamp is on."
+    assert done == [True]
+
+
+# --- bad input ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("mind"))
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=st.text(max_size=500))
+def test_no_text_breaks_it(shared: World, text: str) -> None:
+    considered = shared.consider(text)
+    msgspec.msgpack.encode(considered.reply.encode(errors="surrogatepass"))
+    assert len(considered.reply) < 2_000
+
+
+def test_an_endless_text_is_left_to_llm(shared: World) -> None:
+    assert shared.consider("set a timer " * 10_000).intent == ""
+
+
+def test_a_store_that_cannot_be_opened_is_told_and_nothing_is_promised(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    world = World(blocked)
+    assert "nothing can be kept" in world.things.problem
+    assert "can't keep" in world.say("Set a timer for ten minutes")
+    assert "can't keep" in world.say("Remember that my dog is called Rex")
+    assert "156" in world.say("What is 12 times 13?")
+
+
+def test_the_clock_is_asked_not_guessed(world: World) -> None:
+    hour = dt.datetime.now(dt.timezone.utc).strftime("%-I:%M")
+    assert hour.split(":")[0] in world.say("What time is it?")
