@@ -24,13 +24,19 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from appliance.admin.pairing import read_code
 from appliance.messages import (
     Accepted,
+    CancelTimer,
     EndOfTurn,
+    FactItem,
+    ForgetFacts,
+    ListMind,
+    MindIs,
     MuteState,
     Overlap,
     PartialTranscript,
     ServiceLevel,
     SetMute,
     SpeechStarted,
+    TimerItem,
 )
 
 pytestmark = pytest.mark.browser
@@ -39,6 +45,25 @@ FIRST_PAINT_MS = 300
 SEEN_WITHIN_MS = 200
 FULL_LOAD_BYTES = 250_000
 _BEAT_S = 0.1
+KEPT = MindIs(
+    timers=(
+        TimerItem(id="1", kind="timer", name="pasta", remaining_s=431.0, at="eight minutes"),
+        TimerItem(id="2", kind="alarm", name="", remaining_s=30_000.0, at="seven every weekday"),
+    ),
+    facts=(
+        FactItem(
+            id="x", text="my sister lives in Lyon", owner="home", told_wall_ms=1_795_000_000_000
+        ),
+    ),
+    memory=True,
+    encrypted=True,
+    cache_entries=12,
+    cache_bytes=48_000,
+    cache_hit_rate=0.21,
+)
+PAGES = (
+    *("/", "/turns", "/turns/t1", "/memory", "/words", "/models", "/settings", "/logs", "/access"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +99,11 @@ class Appliance(threading.Thread):
             for name, bus in buses.items():
                 bus.receive(5)
                 for client, request in bus.requests():
-                    self.taken.append(request)
+                    if request != ListMind():
+                        self.taken.append(request)
                     if isinstance(request, SetMute):
                         self.muted = request.muted
-                    bus.reply(client, Accepted(turn_id="t9"))
+                    bus.reply(client, KEPT if request == ListMind() else Accepted(turn_id="t9"))
                     self.to_publish.append((name, None))
             while self.to_publish:
                 name, message = self.to_publish.pop(0)
@@ -266,7 +292,7 @@ def test_every_page_is_accessible_and_fits_a_phone(
     page.goto(f"{origin}/language?to={language}&back=/")
     expect(page.locator("html")).to_have_attribute("lang", language)
     expect(page.locator("meter")).to_have_count(2)
-    for path in ("/", "/turns", "/turns/t1", "/settings", "/logs", "/access"):
+    for path in PAGES:
         page.set_viewport_size({"width": 1100, "height": 900})
         page.goto(origin + path)
         assert_accessible(page)
@@ -315,6 +341,7 @@ def test_a_setting_is_changed_refused_and_restored(appliance: Appliance, page: P
     form.get_by_role("button", name="Save").click()
     expect(page.get_by_role("status")).to_contain_text("Saved.")
     assert "max_tokens = 90  # short" in appliance.running.config.read_text()
+    expect(page.locator("#applying")).to_have_text("Saved, and in force.", timeout=20_000)
     page.locator('[name="vad.pause_ms"]').fill("1900")
     page.locator('form[action="/settings/vad"]').get_by_role("button", name="Save").click()
     expect(page.get_by_role("alert")).to_contain_text("pause_ms must not be above fallback_ms")
@@ -329,12 +356,36 @@ def test_logs_are_shown_and_the_doctor_is_asked(appliance: Appliance, page: Page
     expect(page.locator("#log")).to_contain_text("the panel has no owner yet")
     page.get_by_role("button", name="Examine", exact=True).click()
     expect(page.locator("#findings li").first).to_be_visible(timeout=60_000)
-    page.get_by_role("button", name="Show the models").click()
-    listed = page.locator("#model-list li", has_text="silero-vad")
-    expect(listed).to_be_visible(timeout=60_000)
     with page.expect_download() as download:
         page.get_by_role("link", name="Support bundle").click()
     assert download.value.suggested_filename == "support-bundle.zip"
+
+
+def test_timers_count_down_and_can_be_cancelled(appliance: Appliance, page: Page) -> None:
+    pair(page, appliance.running)
+    page.get_by_role("link", name="Timers and memory").click()
+    left = page.locator("[data-remaining]").first
+    before = left.inner_text()
+    assert re.fullmatch(r"7:\d\d", before)
+    expect(left).not_to_have_text(before)
+    page.get_by_role("button", name="Cancel: pasta").click()
+    expect(page.get_by_text("my sister lives in Lyon")).to_be_visible()
+    assert CancelTimer(id="1") in appliance.taken
+    page.get_by_label("Yes, all of it").check()
+    page.get_by_role("button", name="Erase all memories").click()
+    expect(page.get_by_text("my sister lives in Lyon")).to_be_visible()
+    assert ForgetFacts() in appliance.taken
+
+
+def test_a_model_is_verified_while_one_watches(appliance: Appliance, page: Page) -> None:
+    pair(page, appliance.running)
+    page.get_by_role("link", name="Models").click()
+    row = page.locator("tr", has=page.get_by_text("silero-vad", exact=False)).first
+    row.get_by_role("button", name="Verify").click()
+    expect(page.locator("#job-outcome")).to_have_text("Done.", timeout=60_000)
+    expect(row.get_by_text("verified", exact=True)).to_be_visible()
+    fetch = page.get_by_role("button", name="Fetch: qwen2.5-3b")
+    expect(fetch).to_be_disabled()
 
 
 def test_without_scripts_it_still_works(appliance: Appliance, browser: Browser) -> None:
