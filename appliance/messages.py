@@ -746,8 +746,10 @@ class OfferVoice(Message, frozen=True, kw_only=True, tag=True):
 class VoiceAnswer(Message, frozen=True, kw_only=True, tag=True):
     """Gateway's answer: the session that it becomes, and how to reach it."""
 
-    session_id: str
-    sdp: str
+    session_id: str = ""
+    sdp: str = ""
+    refusal: Literal["", "full"] = ""
+    """``full``: all sessions are taken."""
 
 
 class AddCandidate(Message, frozen=True, kw_only=True, tag=True):

@@ -14,7 +14,7 @@ from contextlib import suppress
 from appliance.config import Config
 from appliance.errors import ApplianceError
 from appliance.gateway import captions
-from appliance.gateway.offer import OfferError
+from appliance.gateway.offer import NoRoomError, OfferError
 from appliance.gateway.sessions import SessionTable
 from appliance.ipc.bus import Bus
 from appliance.messages import (
@@ -93,6 +93,8 @@ class _Gateway:
                     return Refused(reason="too many offers at once; try again in a moment")
                 try:
                     session_id, answer = await self._sessions.offer(key, sdp, address)
+                except NoRoomError:
+                    return VoiceAnswer(refusal="full")
                 except (OfferError, ApplianceError) as error:
                     return Refused(reason=str(error))
                 return VoiceAnswer(session_id=session_id, sdp=answer)

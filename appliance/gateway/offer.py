@@ -15,6 +15,10 @@ class OfferError(ValueError):
     """An offer that cannot be taken; the text is for the person who made it."""
 
 
+class NoRoomError(OfferError):
+    """All sessions are taken."""
+
+
 def checked_offer(sdp: str) -> str:
     """The offer without what is not wanted: addresses that would have to be looked up.
 

@@ -12,7 +12,7 @@ import msgspec
 
 from appliance.errors import ApplianceError
 from appliance.gateway.captions import Captions
-from appliance.gateway.offer import OfferError
+from appliance.gateway.offer import NoRoomError, OfferError
 from appliance.ipc.audio_ring import RingReader, RingWriter, mic_format, speaker_format
 from appliance.ipc.bus import Bus
 from appliance.messages import BlocksReady, Message, OpenSession, Sessions
@@ -73,7 +73,8 @@ class SessionTable:
             The session's id and the answer.
 
         Raises:
-            OfferError: it cannot be taken, or all slots are in use.
+            OfferError: it cannot be taken.
+            NoRoomError: all slots are in use.
         """
         from appliance.gateway.peer import Peer  # some 55 MB, only where somebody comes
 
@@ -81,9 +82,7 @@ class SessionTable:
             self._end(before, "offered anew")
         session_id = next((name for name in REMOTE_SESSIONS if name not in self._sessions), "")
         if not session_id:
-            raise OfferError(
-                f"{len(REMOTE_SESSIONS)} browsers talk to it already; try again when one has left"
-            )
+            raise NoRoomError("all sessions are taken")
         captions = Captions(session_id)
         peer = Peer(
             heard=lambda blocks: self._hear(session, blocks),

@@ -133,6 +133,8 @@ class Browser:
         if isinstance(answer, Refused):
             return answer.reason
         assert isinstance(answer, VoiceAnswer), answer
+        if answer.refusal:
+            return answer.refusal
         self.session_id = answer.session_id
         await self.connection.setRemoteDescription(
             RTCSessionDescription(sdp=answer.sdp, type="answer")

@@ -205,7 +205,7 @@ def test_a_fifth_browser_is_told_that_there_is_no_room(gateway):
             for number, browser in enumerate(browsers)
         ]
         assert refusals[:4] == [""] * 4
-        assert "try again" in refusals[4]
+        assert refusals[4] == "full"
         await gateway.sessions(4)
         await request(gateway.runtime_dir, CloseVoice(key="test/2"))
         await gateway.sessions(3)
