@@ -1,4 +1,4 @@
-"""Who is alive and well, from heartbeats alone. Pure but for ``resources``."""
+"""Who is alive and well, from heartbeats alone; and what the machine says of itself."""
 
 from __future__ import annotations
 
@@ -88,3 +88,12 @@ def resources(pid: int) -> dict[str, float]:
         }
     except psutil.Error:
         return {}
+
+
+def temperatures_c() -> dict[str, float]:
+    """The hottest sensor of each kind; empty where the machine shows none."""
+    return {
+        name: round(max(sensor.current for sensor in sensors), 1)
+        for name, sensors in psutil.sensors_temperatures().items()
+        if sensors
+    }

@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from appliance.health import resources
+from appliance.health import resources, temperatures_c
 
 
 class Machine:
@@ -52,12 +52,3 @@ class Machine:
             "temperatures_c": temperatures_c(),
             "load": psutil.getloadavg()[0],
         }
-
-
-def temperatures_c() -> dict[str, float]:
-    """The hottest sensor of each kind; empty where the machine shows none."""
-    return {
-        name: round(max(sensor.current for sensor in sensors), 1)
-        for name, sensors in psutil.sensors_temperatures().items()
-        if sensors
-    }

@@ -67,6 +67,8 @@ class Answering(Asking):
     def _let_out(self, turn: Turn) -> None:
         """What was held back of the answer is wanted."""
         self._release(turn)
+        if self._llm_loads and turn.generate and not turn.reply_complete:
+            self._apologise(turn, phrases.ONE_MOMENT)
         if turn.first_reply is not None:
             self._note_reply(turn, turn.first_reply)
         held, turn.held = turn.held, []
@@ -228,6 +230,8 @@ class Answering(Asking):
     # --- when things go wrong --------------------------------------------------------------
 
     def _on_heartbeat(self, beat: Heartbeat) -> None:
+        if beat.process == "llm":
+            self._llm_loads = beat.state == "starting"
         if beat.process == "mind":
             self._mind_ready = beat.state in ("ready", "degraded")
         known = self._lives.get(beat.process)

@@ -58,7 +58,7 @@ class Asking:
         self._history = History(settings.history_turns, settings.history_tokens)
         self._summary_id, self._summary = "", ""
         """The request for a summary of what has left the history, and what was written of it."""
-        self._mind_ready = False
+        self._mind_ready = self._llm_loads = False
         self._lives: dict[str, int] = {}
         self._out: list[Message] = []
         self._now_ns = 0

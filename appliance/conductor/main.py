@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 import time
 
+import psutil
+
 from appliance.conductor.checkpoint import CheckpointFile
 from appliance.conductor.conversations import Conversations
+from appliance.conductor.governor import Governor
 from appliance.conductor.optimiser import Ladder, Optimiser
 from appliance.conductor.turn import TurnSettings
 from appliance.conductor.turns import SERVANTS
 from appliance.config import Config
+from appliance.health import temperatures_c
 from appliance.ipc.bus import Bus
 from appliance.llm.ladder import LLM_LADDER
 from appliance.llm.prompt import opening
@@ -36,6 +40,7 @@ from appliance.messages import (
     Request,
     Ringing,
     SayText,
+    ServiceLevel,
     Sessions,
     SpeechContinued,
     SpeechEnded,
@@ -80,6 +85,8 @@ TOPICS = (
     *(heartbeat_topic(name) for name in SERVANTS),
 )
 TICK_MS = 250
+LOOK_MS = 10_000
+"""Between two looks at the machine's memory and temperature."""
 ASR_LADDER = ("whisper-base", "whisper-tiny.en")
 """From the best to the fastest."""
 LONGEST_TEXT = 4_000
@@ -106,6 +113,7 @@ class _Conductor:
         self._conversations = Conversations(
             turn_settings(config), life=bus.life, owed=owed, now_ns=time.monotonic_ns()
         )
+        self._governor, self._look_ns = Governor(), 0
         self._optimiser: Optimiser | None = None
         if config.conductor.optimise:
             self._optimiser = Optimiser(ladder(config), LOCAL_SESSION)
@@ -118,6 +126,24 @@ class _Conductor:
         self._publish(self._conversations.tick(now_ns))
         for client, request in self._bus.requests():
             self._take_request(client, request, now_ns)
+        if now_ns >= self._look_ns and self._conversations.local.state == "idle":
+            self._look_ns = now_ns + LOOK_MS * 1_000_000
+            self._spare_machine(now_ns)
+
+    def _spare_machine(self, now_ns: int) -> None:
+        if self._optimiser is None:
+            return
+        available_mb = psutil.virtual_memory().available / 1e6
+        hottest_c = max(temperatures_c().values(), default=None)
+        advice = self._governor.step(available_mb, hottest_c, now_ns)
+        if advice is not None:
+            self._change_level(self._optimiser.spare(advice, now_ns))
+
+    def _change_level(self, level: ServiceLevel | None) -> None:
+        if level is not None:
+            logger.info("level %d: %s", level.level, level.reason)
+            self._conversations.use_history(level.history_turns)
+            self._bus.publish(level)
 
     def close(self) -> None:
         """Nothing is owed any more."""
@@ -136,11 +162,7 @@ class _Conductor:
     def _optimise(self, record: TurnRecord) -> None:
         if self._optimiser is None:
             return
-        level = self._optimiser.step(record, time.monotonic_ns())
-        if level:
-            logger.info("level %d: %s", level.level, level.reason)
-            self._conversations.use_history(level.history_turns)
-            self._bus.publish(level)
+        self._change_level(self._optimiser.step(record, time.monotonic_ns()))
         self._conversations.expect_slow_answers(self._optimiser.slow)
 
     def _take_request(self, client: bytes, request: Request, now_ns: int) -> None:

@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from statistics import median
 
+from appliance.conductor.governor import Advice
 from appliance.messages import ServiceLevel, TurnRecord
 
 THRESHOLDS_MS = {"vad": 50.0, "asr": 500.0, "llm": 1000.0, "tts": 200.0, "end_to_end": 2000.0}
@@ -53,6 +54,8 @@ class Optimiser:
         self._session_id = session_id
         self._steps: list[str] = []
         """Rungs that were stepped down, in order: names of fields of the ladder."""
+        self._spared = 0
+        """Language models that were stepped down for the machine's sake."""
         self._recent: deque[TurnRecord] = deque(maxlen=_TURNS)
         self._calm = 0
         self._calm_needed = _CALM_TURNS
@@ -74,6 +77,7 @@ class Optimiser:
             What to use from now on if that changes, else None.
         """
         plain = record.outcome in ("answered", "interrupted") and record.source == "speech"
+        plain = plain and "llm_ttft" in record.contributions_ms  # others say nothing of the models
         if not plain or not record.audible_ns or any("restarted" in m for m in record.marks):
             return None
         self._recent.append(record)
@@ -89,10 +93,25 @@ class Optimiser:
             return self._up(now_ns)
         return None
 
+    def spare(self, advice: Advice, now_ns: int) -> ServiceLevel | None:
+        """Step down or up for the machine's sake; None when there is no such step."""
+        left = len(self._ladder.llm_models) - 1 - self._taken("llm_models")
+        if advice.direction == "down" and left > 0:
+            self._spared += 1
+        elif advice.direction == "up" and self._spared:
+            self._spared -= 1
+        else:
+            return None
+        self._recent.clear()
+        return self._level(f"{advice.reason}: {self._describe('llm_models')} now", now_ns)
+
+    def _taken(self, rung: str) -> int:
+        return self._steps.count(rung) + (self._spared if rung == "llm_models" else 0)
+
     def _down(self, late: list[str], now_ns: int) -> ServiceLevel | None:
         for stage in late:
             for rung in self._rungs(stage):
-                if self._steps.count(rung) + 1 < len(getattr(self._ladder, rung)):
+                if self._taken(rung) + 1 < len(getattr(self._ladder, rung)):
                     if self._risen:  # it was too early to go back: wait longer next time
                         self._calm_needed = min(2 * self._calm_needed, _MOST_CALM_TURNS)
                     self._steps.append(rung)
@@ -138,12 +157,12 @@ class Optimiser:
 
     def _value(self, rung: str) -> str | int:
         choices: tuple[str | int, ...] = getattr(self._ladder, rung)
-        return choices[min(self._steps.count(rung), len(choices) - 1)]
+        return choices[min(self._taken(rung), len(choices) - 1)]
 
     def _level(self, reason: str, now_ns: int) -> ServiceLevel:
         return ServiceLevel(
             session_id=self._session_id,
-            level=len(self._steps),
+            level=len(self._steps) + self._spared,
             asr_model=str(self._value("asr_models")),
             llm_model=str(self._value("llm_models")),
             history_turns=int(self._value("history_turns")),

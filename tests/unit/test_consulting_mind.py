@@ -260,3 +260,19 @@ def test_what_was_silenced_is_not_said_any_more(world: MindWorld) -> None:
     world.ends(world.last(Speak).utterance_id, "Rome.")
     world.wait(10)
     assert world.last(Speak).text != "The tea timer is done."
+
+
+def test_while_llm_loads_the_user_is_told_and_mind_answers(world: MindWorld) -> None:
+    world.beat("llm", 1, "starting")
+    world.pauses_with("What is two and two?")
+    world.considered(reply="Four.", intent="calculate")
+    world.stays_silent()
+    assert world.heard_to_its_end().marks == ("calculate",)
+    world.now_ms += 2_000
+    world.says("u2")
+    world.transcript("Who wrote Hamlet?")
+    world.considered()
+    assert world.last(Speak).text == phrases.ONE_MOMENT
+    world.beat("llm", 1, "ready")
+    world.reply("William Shakespeare.", last=True)
+    assert world.heard_to_its_end().reply == "William Shakespeare."
