@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from appliance.conductor.ledger import SPEECH_STAGES
 
@@ -53,3 +54,37 @@ def trend(values_ms: Sequence[float], longest_ms: float) -> str:
     return " ".join(
         f"{index * step:.1f},{HEIGHT - value * scale:.1f}" for index, value in enumerate(values_ms)
     )
+
+
+@dataclass(frozen=True)
+class Score:
+    """A probability at a moment of a turn, as a dot in a drawing."""
+
+    kind: str
+    at_ms: float
+    value: float
+    x: float
+    y: float
+
+
+SCORES = ("end_of_turn", "first_token", "wake_word", "understood")
+"""Events whose value is a probability."""
+
+
+def scores(events: Sequence[Mapping[str, Any]]) -> list[Score]:
+    """The probabilities among a turn's events, left to right; higher is likelier."""
+    found = [e for e in events if e["kind"] in SCORES and e["value"] is not None]
+    if not found:
+        return []
+    first, last = found[0]["at_ms"], found[-1]["at_ms"]
+    scale = (WIDTH - 40) / max(last - first, 1.0)
+    return [
+        Score(
+            event["kind"],
+            event["at_ms"],
+            event["value"],
+            round(20 + (event["at_ms"] - first) * scale, 1),
+            round(HEIGHT - 10 - event["value"] * (HEIGHT - 20), 1),
+        )
+        for event in found
+    ]

@@ -52,6 +52,7 @@ async def turns(request: Request, who: Reader, part: str = "") -> Response:
         latency=view.latency(),
         thresholds=view.against_thresholds(),
         trends=view.trends(),
+        steps=view.steps(),
     )
 
 

@@ -43,6 +43,7 @@ def _environment() -> Environment:
         static=static_url,
         waterfall=charts.waterfall,
         trend=charts.trend,
+        scores=charts.scores,
     )
     return environment
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from appliance.messages import (
     AudioGap,
+    Considered,
+    Done,
     EndOfTurn,
     Floor,
     NearEnd,
@@ -18,6 +20,7 @@ from appliance.messages import (
     Release,
     ReplyChunk,
     Restore,
+    Ringing,
     ServiceLevel,
     SpeechEnded,
     SpeechPaused,
@@ -88,6 +91,15 @@ def event_of(message: object, now_ns: int) -> Event | None:  # noqa: PLR0911, PL
                 note=message.error,
                 words=text + "".join(f" [{was} → {now}]" for was, now in message.corrections),
             )
+        case Considered(session_id=session, finished_ns=at, intent=intent):
+            confidence = round(message.confidence, 3) if intent else None
+            return Event(
+                at or now_ns, session, "understood", value=confidence, note=intent or "llm"
+            )
+        case Done(session_id=session, reply=reply):
+            return Event(now_ns, session, "done", words=reply)
+        case Ringing(session_id=session, ids=ids, text=text) if ids:
+            return Event(now_ns, session, "ringing", value=float(len(ids)), words=text)
         case ReplyChunk(session_id=session, index=0, first_token_ns=at, question_complete=whole):
             return Event(at, session, "first_token", value=whole, note=message.error)
         case Release(session_id=session):
@@ -123,6 +135,9 @@ EVENT_KINDS = (
     "wake_word",
     "partial",
     "heard",
+    "understood",
+    "done",
+    "ringing",
     "first_token",
     "released",
     "playback_started",

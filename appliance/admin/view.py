@@ -35,6 +35,9 @@ TURNS_KEPT = 200
 EVENTS_KEPT = 400
 _WINDOW_TURNS = 20
 _SESSIONS_KEPT = 32
+_STEPS_KEPT = 50
+_BLOCK_MS = 10
+"""Of every ring."""
 _FLOOR_BOUND_NS = 300 * 1_000_000_000
 """Nobody speaks for so long without a change: whoever had the floor has gone."""
 _UTTERANCES_KEPT = 64
@@ -80,6 +83,7 @@ class View:
     """
 
     def __init__(self, processes: Mapping[str, ProcessSpec] = PROCESSES) -> None:
+        self._processes = processes
         self._board = Board(processes)
         self._lock = threading.Lock()
         self._floors: dict[str, Floor] = {}
@@ -101,6 +105,9 @@ class View:
         self.gaps = 0
         self._floor_changed_ns = 0
         self._conductor_life = 0
+        self._steps: deque[tuple[ServiceLevel, float]] = deque(maxlen=_STEPS_KEPT)
+        self._writers: dict[str, str] = {}
+        """Who writes each ring that there is, by its label."""
         self._starting: dict[str, int] = {}
         self._start_ms: dict[str, float] = {}
         self.histograms: dict[str, Histogram] = {}
@@ -145,6 +152,8 @@ class View:
                 _keep(self._floors, message.session_id, message, _SESSIONS_KEPT)
                 return "state"
             case ServiceLevel():
+                if self._level is None or self._level.level != message.level:
+                    self._steps.append((message, wall_s))
                 self._level = message
                 return "state"
             case AudioGap(lost_ms=lost_ms):
@@ -166,6 +175,14 @@ class View:
         if beat.process == "conductor" and beat.life != self._conductor_life:
             self._conductor_life = beat.life
             self._floors.clear()  # its successor tells them anew
+        spec = self._processes.get(beat.process)
+        name = label if spec and spec.instances > 1 else beat.process
+        # a standby names no ring of its own; one that is closed is not named any more
+        self._writers = {
+            r: who for r, who in self._writers.items() if who != name or r in beat.rings
+        }
+        if beat.state != "standby":
+            self._writers |= dict.fromkeys(beat.rings, name)
         if beat.state == "starting":
             self._starting[label] = beat.life
         elif self._starting.pop(label, None) == beat.life:  # it was seen to become ready
@@ -234,6 +251,7 @@ class View:
                     "llm_model": level.llm_model,
                 },
                 "front_end": _finite(self._front_end_json()),
+                "rings": self._rings_json(board["processes"]),
                 "losses": {"audio_gaps": self.gaps, "lost_ms": round(self.lost_audio_ms, 1)},
                 "turns": len(self._turns),
                 "last_turn_id": self._turns[-1][0].turn_id if self._turns else "",
@@ -259,6 +277,38 @@ class View:
     def _floor(self) -> str:
         floor = self._floors.get(LOCAL_SESSION)
         return floor.state if floor else "idle"
+
+    def _rings_json(self, processes: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+        """Each ring that there is: what its readers lost, and had not read yet at their worst."""
+        rings = []
+        for ring, writer in sorted(self._writers.items()):
+            readers = {}
+            for label, entry in processes.items():
+                spec = self._processes[label.split(".", maxsplit=1)[0]]
+                counters = entry.get("counters", {})
+                if ring in spec.reads_rings and entry["state"] != "standby" and counters:
+                    unread = counters.get("unread_blocks")
+                    readers[label] = {
+                        "lost_blocks": counters.get("lost_blocks"),
+                        "unread_ms": None if unread is None else _BLOCK_MS * unread,
+                    }
+            rings.append({"ring": ring, "writer": writer, "readers": readers})
+        return rings
+
+    def steps(self) -> list[dict[str, Any]]:
+        """The optimiser's steps, the newest first: when, to what, and why."""
+        with self._lock:
+            return [
+                {
+                    "at_s": round(wall_s, 3),
+                    "level": step.level,
+                    "reason": step.reason,
+                    "asr_model": step.asr_model,
+                    "llm_model": step.llm_model,
+                    "history_turns": step.history_turns,
+                }
+                for step, wall_s in reversed(self._steps)
+            ]
 
     def _front_end_json(self) -> dict[str, Any] | None:
         report = self._front_end

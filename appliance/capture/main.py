@@ -388,6 +388,8 @@ class _Capture:
             "dropped_blocks": statistics.dropped_blocks,
             "lost_ms": round(self._lost_ms, 1),
             "blocks": self._blocks,
+            "lost_blocks": self._far_end.lost_blocks,
+            "unread_blocks": self._far_end.most_unread_blocks,
         }
 
     def _take_requests(self) -> None:

@@ -244,6 +244,7 @@ class RingReader:
     """
 
     KEPT_LIVES = 2
+    _WINDOW_READS = 100
 
     def __init__(self, prefix: str, ring: str) -> None:
         self._prefix = prefix
@@ -254,6 +255,12 @@ class RingReader:
         self._gone = (0, -1)
         self.lost_blocks = 0
         """Blocks that were written for this reader and that it could no longer read whole."""
+        self._reads = self._most_unread = self._most_unread_before = 0
+
+    @property
+    def most_unread_blocks(self) -> int:
+        """How many blocks waited for it at most, of late: at its last `_WINDOW_READS` or more."""
+        return max(self._most_unread, self._most_unread_before)
 
     @property
     def format(self) -> RingFormat | None:
@@ -303,6 +310,10 @@ class RingReader:
     def _drain(self, life: _Life) -> list[Block]:
         if life.next > life.newest:
             return []
+        self._reads += 1
+        if self._reads % self._WINDOW_READS == 0:
+            self._most_unread_before, self._most_unread = self._most_unread, 0
+        self._most_unread = max(self._most_unread, life.newest + 1 - life.next)
         blocks = []
         first = max(life.next, life.newest + 1 - life.format.slots)
         self.lost_blocks += first - life.next

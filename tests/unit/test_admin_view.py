@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.admin.broadcast import Broadcaster
-from appliance.admin.charts import WIDTH, trend, waterfall
+from appliance.admin.charts import HEIGHT, WIDTH, scores, trend, waterfall
 from appliance.admin.render import FOLDER
 from appliance.admin.texts import LANGUAGES, choose, dictionary
 from appliance.admin.timeline import EVENT_KINDS, event_of
@@ -21,6 +21,8 @@ from appliance.conductor.ledger import SPEECH_STAGES
 from appliance.config import Config, Section
 from appliance.messages import (
     AudioGap,
+    Considered,
+    Done,
     EndOfTurn,
     Floor,
     Heartbeat,
@@ -29,6 +31,7 @@ from appliance.messages import (
     Overlap,
     PartialTranscript,
     PlaybackEnded,
+    Ringing,
     ServiceLevel,
     SpeechPaused,
     SpeechStarted,
@@ -109,6 +112,68 @@ def test_the_optimiser_and_the_losses_are_told():
     snapshot = view.snapshot(0)
     assert snapshot["degraded"] and snapshot["level"]["reason"] == "llm took 1200 ms"
     assert snapshot["losses"] == {"audio_gaps": 1, "lost_ms": 30.0}
+
+
+def test_each_ring_tells_its_writer_and_what_its_readers_missed():
+    view = View()
+
+    def beat(process, instance=0, state="ready", rings=None, **counters):
+        fields = {"process": process, "instance": instance, "state": state, "rings": rings or {}}
+        view.note(Heartbeat(life=1, pid=1, counters=counters, **fields), 10**9, 0)
+
+    beat("capture", 1, rings={"mic": 7}, blocks=5)
+    beat("capture", 0, state="standby")
+    beat("vad", lost_blocks=2, unread_blocks=4)
+    beat("asr", lost_blocks=0)
+    beat("tts", rings={"speaker": 8, "speaker.1": 9}, underruns=1)
+    rings = {ring["ring"]: ring for ring in view.snapshot(10**9)["rings"]}
+    assert set(rings) == {"mic", "speaker", "speaker.1"}
+    assert rings["mic"]["writer"] == "capture.1"
+    assert rings["mic"]["readers"] == {
+        "vad": {"lost_blocks": 2, "unread_ms": 40},
+        "asr": {"lost_blocks": 0, "unread_ms": None},
+    }
+    assert set(rings["speaker"]["readers"]) == {"capture.1"}
+    beat("tts", rings={"speaker": 8})
+    beat("capture", 0, rings={"mic": 9})
+    rings = {ring["ring"]: ring["writer"] for ring in view.snapshot(10**9)["rings"]}
+    assert rings == {"mic": "capture.0", "speaker": "tts"}
+
+
+def test_the_optimisers_steps_are_kept_with_their_reasons():
+    view = View()
+    for number, level in enumerate((0, 1, 1, 2)):
+        step = ServiceLevel(
+            session_id="local",
+            level=level,
+            asr_model="a",
+            llm_model="b",
+            history_turns=3,
+            first_clause_words=0,
+            reason=f"because {number}",
+            since_ns=0,
+        )
+        view.note(step, number, float(number))
+    assert [(s["level"], s["reason"]) for s in view.steps()] == [
+        *((2, "because 3"), (1, "because 1"), (0, "because 0")),
+    ]
+
+
+def test_scores_are_dots_from_left_to_right_and_higher_for_likelier():
+    def event(kind, at_ms, value):
+        return {"kind": kind, "at_ms": at_ms, "value": value}
+
+    events = [
+        event("near_end", 0, 1.0),
+        event("end_of_turn", 10, 0.1),
+        event("first_token", 20, None),
+    ]
+    events += [event("end_of_turn", 60, 0.9), event("understood", 70, 1.0)]
+    dots = scores(events)
+    assert [dot.at_ms for dot in dots] == [10, 60, 70]
+    assert 0 < dots[0].x < dots[1].x < dots[2].x < WIDTH
+    assert HEIGHT > dots[0].y > dots[1].y > dots[2].y > 0
+    assert scores([]) == [] and scores(events[:1]) == []
 
 
 def test_quiet_is_when_nobody_has_had_the_floor_for_a_while():
@@ -226,8 +291,21 @@ def test_without_the_right_no_word_is_anywhere():
         PartialTranscript(
             session_id="local", utterance_id="v", stable=SECRET, tail="", heard_ms=1, finished_ns=0
         ),
+        Considered(
+            session_id="local",
+            request_id="r",
+            reply=SECRET,
+            question=SECRET,
+            facts=SECRET,
+            intent="recall",
+            confidence=0.9,
+        ),
+        Done(session_id="local", request_id="r", reply=SECRET),
+        Ringing(session_id="local", ids=("1",), text=SECRET),
         record(),
     )
+    kinds = [event["kind"] for event in view.turn("t1", words=False)["events"]]
+    assert {"understood", "done", "ringing"} <= set(kinds)
     shown = [view.snapshot(0), view.health(0), view.turns(words=False), view.latency()]
     shown += [view.turn("t1", words=False), view.trends(), view.against_thresholds()]
     assert SECRET not in json.dumps(shown)

@@ -126,6 +126,22 @@ def test_a_lapped_reader_knows_exactly_how_many_it_lost(writer, reader):
     assert reader.lost_blocks == 22
 
 
+def test_what_waited_for_a_reader_is_told_for_a_while(writer, reader):
+    def read(blocks):
+        for number in range(blocks):
+            message = writer.write(samples(number), 0)
+        reader.announced(message, rewind_blocks=blocks)
+        reader.read()
+
+    assert reader.most_unread_blocks == 0
+    read(5)
+    read(1)
+    assert reader.most_unread_blocks == 5
+    for _ in range(2 * RingReader._WINDOW_READS):
+        read(2)
+    assert reader.most_unread_blocks == 2
+
+
 @pytest.mark.parametrize("byte", [0, 8, 16, 24, 32, 40, 48, 63])
 def test_a_slot_with_one_wrong_bit_is_lost_never_heard(writer, reader, byte):
     reader.announced(writer.write(samples(0), 0))

@@ -71,6 +71,26 @@ function showMeters(channels) {
   });
 }
 
+function showRings(rings) {
+  const rows = rings.flatMap(({ ring, writer, readers }) => Object.entries(readers).map(
+    ([reader, { unread_ms: unread, lost_blocks: lost }]) => [ring, writer, reader, shown(unread, {}), shown(lost, {})],
+  ));
+  const body = $("ring-rows");
+  if (body.children.length !== rows.length) {
+    body.replaceChildren(...rows.map((cells) => {
+      const row = document.createElement("tr");
+      cells.forEach((_, index) => {
+        const cell = document.createElement(index ? "td" : "th");
+        if (!index) cell.scope = "row";
+        if (index > 2) cell.className = "number";
+        row.append(cell);
+      });
+      return row;
+    }));
+  }
+  rows.forEach((cells, at) => cells.forEach((text, index) => set(body.children[at].children[index], text)));
+}
+
 function showState(state) {
   $("hero").dataset.state = state.state;
   set($("state"), texts[`state.${state.state}`]);
@@ -88,6 +108,7 @@ function showState(state) {
     set(row.querySelector(".restarts"), shown(entry.restarts, {}));
     set(row.querySelector(".losses"), losses(entry.counters ?? {}));
   }
+  showRings(state.rings);
   const button = $("mute");
   if (button) {
     set(button, texts[state.mute.software ? "unmute" : "mute"]);
