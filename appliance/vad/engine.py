@@ -1,10 +1,14 @@
 """How likely is it that a 32 ms frame holds speech: Silero VAD through ONNX Runtime.
 
 The network is recurrent: it carries a state from frame to frame and sees the last 4 ms of the
-frame before. A detector therefore belongs to exactly one stream and is fed every frame in order.
+frame before. A detector therefore belongs to exactly one stream and is fed every frame in order;
+detectors for several streams share the network.
 Source: https://github.com/snakers4/silero-vad (MIT), ``OnnxWrapper`` in ``utils_vad.py``.
 """
 
+from __future__ import annotations
+
+from copy import copy
 from pathlib import Path
 from typing import Protocol
 
@@ -70,6 +74,14 @@ class SileroDetector:
                 f"({type(error).__name__}); {repair}"
             ) from error
         self.reset()
+
+    def for_another_stream(self) -> SileroDetector:
+        """Return a detector that has heard nothing, on the same network."""
+        other = copy(self)
+        other._input = np.zeros_like(self._input)
+        other._feed = {**self._feed, "input": other._input}
+        other.reset()
+        return other
 
     def probability(self, frame: NDArray[np.float32]) -> float:
         """Return the probability of speech in [0, 1] in ``frame`` (512 samples at 16 kHz)."""

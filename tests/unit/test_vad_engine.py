@@ -58,6 +58,28 @@ def test_reset_makes_it_a_function_of_the_stream(vad):
 
 
 @pytest.mark.models
+def test_several_streams_share_the_network_and_nothing_else(vad):
+    one, two = (in_room(read(path)) for path in RECORDINGS[-2:])
+    expected = detect(one, vad), detect(two, vad)
+    alone = [vad, vad.for_another_stream(), vad.for_another_stream()]
+    vad.probability(
+        one[-FRAME_SAMPLES:]
+    )  # what the first has heard is none of the others' business
+    detectors = [SpeechDetector(), SpeechDetector()]
+    found: list[list[SpeechEvent]] = [[], []]
+    for position in range(0, max(len(one), len(two)), FRAME_SAMPLES):
+        for number, samples in enumerate((one, two)):
+            frame = samples[position : position + FRAME_SAMPLES]
+            if len(frame) == FRAME_SAMPLES:
+                probability = streams[number].probability(frame)
+                found[number] += detectors[number].step(
+                    position, probability, frame_level_db(frame)
+                )
+    for number in (0, 1):
+        assert found[number] + detectors[number].flush() == expected[number]
+
+
+@pytest.mark.models
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem[-4:])
 def test_no_speech_energy_is_cut_off_a_recording(path, vad):
     """At least 99.5 % of the energy above the noise lies inside the segments."""
