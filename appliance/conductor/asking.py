@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 
+from appliance.conductor import phrases
 from appliance.conductor.history import SUMMARY_TOKENS, History
 from appliance.conductor.ledger import Ledger
 from appliance.conductor.turn import Segment, Source, Turn, TurnSettings
@@ -196,7 +197,7 @@ class Asking:
                 session_id=self._session_id,
                 utterance_id=turn.apology_id,
                 index=0,
-                text=text,
+                text=phrases.said(text, self._settings.language),
                 last=True,
             )
         )

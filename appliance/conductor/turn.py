@@ -36,6 +36,8 @@ class TurnSettings:
     max_tokens: int
     opening: tuple[ChatMessage, ...]
     """What llm is told at the beginning of every conversation."""
+    language: str = "en"
+    """Of the appliance's own words."""
     history_tokens: int = 700
     """Of the conversation, about, that llm is told word by word."""
     fallback_ms: int = 800

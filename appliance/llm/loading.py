@@ -95,7 +95,11 @@ def load_engine(config: Config, model: str) -> LlmEngine:
         n_threads_batch=config.llm.threads,
     )
     try:
-        engine.warm(before_question(opening(config.llm.system_prompt, config.llm.model)))
+        engine.warm(
+            before_question(
+                opening(config.llm.system_prompt, config.llm.model, config.asr.language)
+            )
+        )
     except ApplianceError:
         engine.close()
         raise

@@ -73,7 +73,7 @@ class _Service:
         """That answers; empty when none does."""
         self._problem = ""
         self._retry: Retry | None = None
-        self._opening = opening(config.llm.system_prompt, config.llm.model)
+        self._opening = opening(config.llm.system_prompt, config.llm.model, config.asr.language)
         self._first_clause_words = 0
         self._remote: dict[str, int] = {}
         """The remote sessions, and when each was opened."""

@@ -34,19 +34,36 @@ EXAMPLES = (
 answer the question. They can be spoken while the rest is still being written. With one example the
 first phrase has 7 tokens in the median, with four 4 (the 1.5B model, 40 other questions)."""
 
+CHINESE_SYSTEM_PROMPT = (
+    "你是家里的语音助手。你的回答会被读出来，所以请用中文，用一两句简短的话回答：不要列表，不要格式符号，"
+    "不要代码，不要表情。先回答问题。你运行在一个没有联网的小盒子上：你不知道时间、天气和新闻，也不能控制"
+    "任何设备。不知道的就说不知道，绝不编造。"
+)
+CHINESE_EXAMPLES = (
+    ChatMessage("user", "埃菲尔铁塔在哪里？"),
+    ChatMessage("assistant", "在巴黎。它矗立在战神广场上。"),
+    ChatMessage("user", "海水为什么是咸的？"),
+    ChatMessage("assistant", "因为岩石。雨水把岩石里的矿物质冲进河流，再带到海里。"),
+    ChatMessage("user", "六边形有几条边？"),
+    ChatMessage("assistant", "六条。正六边形的每条边都一样长。"),
+)
+
 _CONFUSED_BY_EXAMPLES = frozenset({"smollm2-135m"})
 
 
-def opening(system_prompt: str, model: str) -> tuple[ChatMessage, ...]:
+def opening(system_prompt: str, model: str, language: str = "en") -> tuple[ChatMessage, ...]:
     """What every conversation begins with.
 
     Args:
         system_prompt: the owner's own instructions, which come without our example; or empty.
         model: the smallest models answer the example instead of the question.
+        language: in which is spoken.
     """
+    default = CHINESE_SYSTEM_PROMPT if language == "zh" else DEFAULT_SYSTEM_PROMPT
     if system_prompt or model in _CONFUSED_BY_EXAMPLES:
-        return (ChatMessage("system", system_prompt or DEFAULT_SYSTEM_PROMPT),)
-    return (ChatMessage("system", DEFAULT_SYSTEM_PROMPT), *EXAMPLES)
+        return (ChatMessage("system", system_prompt or default),)
+    examples = CHINESE_EXAMPLES if language == "zh" else EXAMPLES
+    return (ChatMessage("system", default), *examples)
 
 
 def before_question(messages: Sequence[ChatMessage], question: str = "") -> tuple[ChatMessage, ...]:

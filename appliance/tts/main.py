@@ -10,6 +10,7 @@ from appliance.errors import ApplianceError
 from appliance.ipc.audio_ring import SPEAKER_RING, RingWriter, speaker_format
 from appliance.ipc.bus import Bus
 from appliance.ipc.segment import FileLock, remove_dead_segments
+from appliance.mind.tools.text import fixed_phrases
 from appliance.models.store import ensure_model
 from appliance.processes import REMOTE_SPEAKER_RINGS
 from appliance.tts.cache import CachedEngine
@@ -56,7 +57,7 @@ def main(config: Config, bus: Bus) -> None:
         gain_db=config.audio.output_gain_db,
         duck_db=config.tts.duck_db if config.conductor.barge_in else 0.0,
         ahead_ms=1000 * config.tts.ahead_s,
-        prepared=[text for name, text in vars(phrases).items() if name.isupper()],
+        prepared=phrases.all_said(config.asr.language) + fixed_phrases(config.asr.language),
     )
     try:
         service.open()

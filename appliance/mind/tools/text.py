@@ -103,6 +103,11 @@ def phrase(key: str, language: Literal["en", "zh"], **values: object) -> str:
     return _PHRASES[key][language == "zh"].format(**values)
 
 
+def fixed_phrases(language: str) -> list[str]:
+    """The sentences that are always the same, to be synthesised before they are needed."""
+    return [pair[language == "zh"] for pair in _PHRASES.values() if "{" not in pair[0]]
+
+
 def clean(text: str, limit: int) -> str:
     """One line without control characters, marks of chat templates or more than ``limit``."""
     return " ".join(_UNSPEAKABLE.sub(" ", text[: 4 * limit]).split())[:limit]
