@@ -61,10 +61,8 @@ def test_reset_makes_it_a_function_of_the_stream(vad):
 def test_several_streams_share_the_network_and_nothing_else(vad):
     one, two = (in_room(read(path)) for path in RECORDINGS[-2:])
     expected = detect(one, vad), detect(two, vad)
-    alone = [vad, vad.for_another_stream(), vad.for_another_stream()]
-    vad.probability(
-        one[-FRAME_SAMPLES:]
-    )  # what the first has heard is none of the others' business
+    vad.probability(one[RATE : RATE + FRAME_SAMPLES])  # of what it has heard nothing goes along
+    streams = [vad.for_another_stream(), vad.for_another_stream()]
     detectors = [SpeechDetector(), SpeechDetector()]
     found: list[list[SpeechEvent]] = [[], []]
     for position in range(0, max(len(one), len(two)), FRAME_SAMPLES):
