@@ -16,13 +16,13 @@ from appliance.config import Config
 from appliance.messages import Accepted, FactItem, Refused, TimerItem
 from appliance.mind.clocks import Clock, SystemClock, local_zone_name
 from appliance.mind.memory import FACT_DECODER, Memory, Who
+from appliance.mind.sayings import length
 from appliance.mind.skills import OWNER
 from appliance.mind.store import Database, StoreError, Table, credential_key
 from appliance.mind.timer_items import DECODER as ITEM_DECODER
 from appliance.mind.timer_items import Item, Timer
 from appliance.mind.timers import Timers
 from appliance.mind.tools import NOTE_DECODER, Notes
-from appliance.mind.tools.text import length
 from appliance.mind.understanding import spoken_time
 
 logger = logging.getLogger(__name__)

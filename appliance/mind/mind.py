@@ -19,10 +19,10 @@ from appliance.messages import LOCAL_SESSION, Commit, Consider, Considered, Turn
 from appliance.mind.cache import CachedAnswer, CacheKey, ResponseCache, is_lasting, normalise
 from appliance.mind.memory import Memory, Who, for_model
 from appliance.mind.perspective import for_speech
+from appliance.mind.sayings import phrase
 from appliance.mind.skills import Act, Outcome, Plan, Skills, Voice
 from appliance.mind.tools import Registry, Tool, parse
 from appliance.mind.tools.registry import Language
-from appliance.mind.tools.text import phrase
 from appliance.mind.understanding import Topic, Understanding, Understood, language_of
 
 _REMEMBERED = 32

@@ -16,12 +16,12 @@ import msgspec
 
 from appliance.mind.memory import Forgotten, Memory, MemoryLimitError, WhichOne, Who
 from appliance.mind.perspective import for_speech
+from appliance.mind.sayings import length, phrase
 from appliance.mind.store import StoreCorruptError, StoreError, StoreFullError
 from appliance.mind.timer_items import Due, Item, Timer, TimerError
 from appliance.mind.timers import Timers
 from appliance.mind.tools import Notes, Registry, ToolError
 from appliance.mind.tools.registry import Language
-from appliance.mind.tools.text import length, phrase
 from appliance.mind.understanding import (
     Understanding,
     Understood,

@@ -10,7 +10,7 @@ from appliance.errors import ApplianceError
 from appliance.ipc.audio_ring import SPEAKER_RING, RingWriter, speaker_format
 from appliance.ipc.bus import Bus
 from appliance.ipc.segment import FileLock, remove_dead_segments
-from appliance.mind.tools.text import fixed_phrases
+from appliance.mind.sayings import fixed_phrases
 from appliance.models.store import ensure_model
 from appliance.processes import REMOTE_SPEAKER_RINGS
 from appliance.tts.cache import CachedEngine

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.mind.clocks import Now
+from appliance.mind.sayings import length
 from appliance.mind.store import StoreFullError
 from appliance.mind.timers import Timers
 from appliance.mind.tools import (
@@ -30,7 +31,6 @@ from appliance.mind.tools import (
     typed_tool,
 )
 from appliance.mind.tools.registry import Arguments
-from appliance.mind.tools.text import length
 from appliance.mind.understanding.arithmetic import calculate
 from appliance.mind.understanding.arithmetic import spoken as speak_number
 

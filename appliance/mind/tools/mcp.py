@@ -26,8 +26,8 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from appliance.mind.sayings import clean, phrase
 from appliance.mind.tools.registry import Language, Tool, ToolError
-from appliance.mind.tools.text import clean, phrase
 
 logger = logging.getLogger(__name__)
 

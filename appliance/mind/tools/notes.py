@@ -11,8 +11,8 @@ from typing import Protocol
 import msgspec
 
 from appliance.mind.recall import Index
+from appliance.mind.sayings import clean
 from appliance.mind.tools.registry import ToolError
-from appliance.mind.tools.text import clean
 
 MAX_NOTES = 500
 MAX_LENGTH = 500

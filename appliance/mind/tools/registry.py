@@ -16,7 +16,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 
 from appliance.errors import ApplianceError
-from appliance.mind.tools.text import clean, phrase
+from appliance.mind.sayings import clean, phrase
 
 logger = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from appliance.mind.sayings import length, phrase
 from appliance.mind.store import StoreError
 from appliance.mind.timer_items import DAILY, WEEKEND, WORKDAYS, Alarm, Item, Timer, TimerError
 from appliance.mind.timers import Timers
 from appliance.mind.tools.notes import Notes
 from appliance.mind.tools.registry import Arguments, Language, Tool, ToolError, typed_tool
-from appliance.mind.tools.text import length, phrase
 
 _REPEATS = {"once": (), "daily": DAILY, "workdays": WORKDAYS, "weekend": WEEKEND}
 Name = Annotated[str, msgspec.Meta(max_length=80)]
