@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 from appliance.config import AdminConfig, Config
@@ -25,13 +27,18 @@ class PanelSettings(AdminConfig):
         """Whether only this machine can reach it."""
         return is_loopback(self.host)
 
-    def data_path(self, config: Config) -> Path:
-        """Folder that outlives a reboot; made when the first account is."""
+    def data_path(self, config: Config, variables: Mapping[str, str] = os.environ) -> Path:
+        """Folder that outlives a reboot; made when the first account is.
+
+        Args:
+            config: the whole of it.
+            variables: of the environment of the process whose folder it is.
+        """
         if self.data_dir:
             return Path(self.data_dir).expanduser().absolute()
-        if named := os.environ.get(_ENV_STATE_DIR, "").partition(":")[0]:
+        if named := variables.get(_ENV_STATE_DIR, "").partition(":")[0]:
             return Path(named)
-        base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+        base = Path(variables.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
         return base / "voice-appliance" / config.shm_prefix.strip("-")
 
     def allowed_hosts(self) -> frozenset[str]:
@@ -39,6 +46,9 @@ class PanelSettings(AdminConfig):
         names = {"127.0.0.1", "localhost", "[::1]", *(name.lower() for name in self.names)}
         if not self.is_local and not ipaddress.ip_address(self.host).is_unspecified:
             names.add(f"[{self.host}]" if ":" in self.host else self.host.lower())
+        if not self.is_local:  # what its own certificate names
+            host = socket.gethostname().lower().partition(".")[0]
+            names |= {host, f"{host}.local"}
         return frozenset(names)
 
 

@@ -178,6 +178,30 @@ def end_of_turn(
 
 
 @app.command()
+def panel(
+    *,
+    watchers: Annotated[int, typer.Option(help="Browsers that watch the live stream.")] = 50,
+    seconds: Annotated[float, typer.Option(help="How long they watch.")] = 60.0,
+    wait: Annotated[
+        float, typer.Option(help="Seconds to wait for an appliance to be started beside this.")
+    ] = 0.0,
+    attack: Annotated[
+        bool, typer.Option("--attack", help="Instead: slow clients and bad logins, alone.")
+    ] = False,
+    logins: Annotated[int, typer.Option(help="Bad logins.")] = 100_000,
+    as_json: JsonOption = False,
+) -> None:
+    """The panel: what watching browsers cost a running appliance, and what bad clients can do."""
+    from appliance.bench import panel as bench
+
+    if attack:
+        _show(bench.attack(logins=logins), as_json=as_json)
+    else:
+        result = bench.watch(watchers=watchers, seconds=seconds, wait_s=wait)
+        _show(result, as_json=as_json)
+
+
+@app.command()
 def conversation(
     *,
     only: Annotated[
