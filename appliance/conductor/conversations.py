@@ -35,6 +35,8 @@ class Conversations:
         self._remote_settings = dataclasses.replace(settings, wake_word=False)
         self._lives = itertools.count(life)
         self._history_turns = settings.history_turns
+        self._speaking: set[str] = set()
+        """Sessions in which somebody has the floor."""
         self._sessions = OpenSessions()
         self.local = TurnTaker(LOCAL_SESSION, settings, life=next(self._lives))
         """Always there."""
@@ -65,13 +67,17 @@ class Conversations:
             for other, taker in self._takers.items():
                 if other != session_id:
                     taker.waits_in_turn(stage, now_ns)
-        taker_there = self._takers.get(session_id)
-        return taker_there.step(message, now_ns) if taker_there else []
+        addressed = self._takers.get(session_id)
+        if addressed is None:
+            return []
+        return addressed.step(message, now_ns) + self._make_way(now_ns)
 
     def tick(self, now_ns: int) -> list[Message]:
         """Let time pass in every session."""
         out = [m for taker in self._takers.values() for m in taker.tick(now_ns)]
-        return out + list(self._take_up(now_ns)) if self._owed else out
+        if self._owed:
+            out += self._take_up(now_ns)
+        return out + self._make_way(now_ns)
 
     def due_ns(self) -> int | None:
         """When `tick` has something to decide, if that is known."""
@@ -113,6 +119,20 @@ class Conversations:
             taker.use_history(self._history_turns)
             self._takers[session_id] = taker
         return out
+
+    def _make_way(self, now_ns: int) -> list[Message]:
+        """Llm writes nothing that can wait while somebody waits for an answer."""
+        if len(self._takers) == 1 and not self._speaking:
+            return []
+        speaking = {name for name, taker in self._takers.items() if taker.state != "idle"}
+        if speaking == self._speaking:
+            return []
+        self._speaking = speaking
+        return [
+            message
+            for name, taker in self._takers.items()
+            for message in taker.others_speak(bool(speaking - {name}), now_ns)
+        ]
 
     def _take_up(self, now_ns: int) -> Iterator[Message]:
         """Answer what a predecessor left unanswered, where who asked is still there."""

@@ -68,6 +68,7 @@ class TurnTaker(Listening):
     def __init__(self, session_id: str, settings: TurnSettings, *, life: int) -> None:
         """Start idle; see `Answering`."""
         super().__init__(session_id, settings, life=life)
+        self._others_speak = False
         self.expects_slow_answer = False
         """Whether the last answers were slow; set by whoever keeps the figures."""
         self._announcement = ""
@@ -134,7 +135,7 @@ class TurnTaker(Listening):
         silence_ms = (self._now_ns - self._state_since_ns) / 1e6
         if silence_ms > _CONVERSATION_MS:
             self._history.forget()
-        elif silence_ms > _REST_MS:
+        elif silence_ms > _REST_MS and not self._others_speak:
             self._summarise()
 
     def attend(self, for_ms: int, now_ns: int) -> None:
@@ -169,6 +170,11 @@ class TurnTaker(Listening):
                 self._close("interrupted" if played else "lost", played)
 
         return self._collect(now_ns, end)
+
+    def others_speak(self, speak: bool, now_ns: int) -> list[Message]:
+        """Whether llm is needed in another session: what only serves this one later can wait."""
+        self._others_speak = speak
+        return self._collect(now_ns, self._stop_summary) if speak else []
 
     def waits_in_turn(self, stage: str, now_ns: int) -> None:
         """Asr or llm works for another session meanwhile: it is not stuck, and comes to this."""

@@ -18,6 +18,7 @@ from appliance.config import PROJECT_ROOT, Config
 from appliance.errors import ApplianceError
 from appliance.health import Board
 from appliance.ipc.bus import Bus, Client
+from appliance.ipc.sessions import OpenSessions
 from appliance.ipc.worker import Cancelled, Emit, Worker
 from appliance.messages import (
     LOCAL_SESSION,
@@ -36,6 +37,7 @@ from appliance.messages import (
     Request,
     Ringing,
     ServiceLevel,
+    Sessions,
     SetMute,
     SpeechSettings,
     TurnRecord,
@@ -69,6 +71,7 @@ TOPICS = (
     Commit.topic,
     TurnRecord.topic,
     ServiceLevel.topic,
+    Sessions.topic,
     *(heartbeat_topic(name) for name in PROCESSES if name != "mind"),
 )
 INTENTS = PROJECT_ROOT / "config" / "intents"
@@ -150,6 +153,7 @@ class _Service:
         self._worker, self._clockwork = Worker("deeds"), Worker("timers")
         self._wake_up = WakeUp()
         self._told: dict[str, SpeechSettings] = {}
+        self._sessions = OpenSessions()
         self._repeat_ns = 0
         self._ringing = Ringing(session_id=LOCAL_SESSION, ids=(), text="")
         self._rang_ns = 0
@@ -177,6 +181,10 @@ class _Service:
                 self._heard(message)
             case ServiceLevel(llm_model=model):
                 self._mind.model = model
+            case Sessions():
+                for session_id in self._sessions.step(message)[0]:
+                    self._mind.forget_session(session_id)
+                    self._told.pop(session_id, None)
             case Heartbeat():
                 self._board.note(message, now_ns)
                 if message.process == "tts" and message.life != self._tts_life:

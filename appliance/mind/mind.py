@@ -121,6 +121,8 @@ class Mind:
     def forget_session(self, session_id: str) -> None:
         """The conversation is over."""
         self._sessions.pop(session_id, None)
+        for key in [key for key in self._asked if key[0] == session_id]:
+            del self._asked[key]
 
     def consider(self, message: Consider) -> Considered:
         """What can be said of a question at once. Changes nothing."""
@@ -222,6 +224,9 @@ class Mind:
 
     def heard(self, record: TurnRecord) -> None:
         """A turn is over: what was said can be repeated, and perhaps given again."""
+        if "session_closed" in record.marks:  # who comes next must not hear it
+            self.forget_session(record.session_id)
+            return
         session = self.session(record.session_id)
         asked, session.committed = session.committed, None
         if record.reply:

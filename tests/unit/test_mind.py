@@ -344,3 +344,27 @@ def test_a_store_that_cannot_be_opened_is_told_and_nothing_is_promised(tmp_path:
 def test_the_clock_is_asked_not_guessed(world: World) -> None:
     hour = dt.datetime.now(dt.timezone.utc).strftime("%-I:%M")
     assert hour.split(":")[0] in world.say("What time is it?")
+
+
+# --- sessions ----------------------------------------------------------------------------------
+
+
+def test_who_comes_next_into_a_session_does_not_hear_what_was_said_in_it(world: World) -> None:
+    world.heard("tell me a secret", "The key is under the mat.", "remote.1")
+    assert world.say("repeat that", "remote.1") == "The key is under the mat."
+    world.mind.forget_session("remote.1")
+    assert "mat" not in world.consider("repeat that", "remote.1").reply
+
+
+def test_a_turn_that_ended_with_its_session_is_not_remembered(world: World) -> None:
+    closed = ("session_closed",)
+    world.heard("tell me a secret", "The key is under the mat.", "remote.1", closed)
+    assert "mat" not in world.consider("repeat that", "remote.1").reply
+
+
+def test_what_was_considered_for_who_has_gone_is_not_done(world: World) -> None:
+    considered = world.consider("set a timer for ten minutes", "remote.1")
+    assert considered.acts
+    world.mind.forget_session("remote.1")
+    commit = Commit(session_id="remote.1", request_id=considered.request_id)
+    assert world.mind.commit(commit) is None

@@ -53,6 +53,7 @@ class House:
     def __init__(self, settings=SETTINGS, **more) -> None:
         self.conversations = Conversations(settings, life=7, **more)
         self.now_ms = 1_000
+        self.sent: list[Message] = []
 
     def opens(self, **opened_ns: int) -> list[Message]:
         return self.conversations.step(sessions(**opened_ns), self.now_ms * MS)
@@ -69,13 +70,17 @@ class Voice(World):
         if hasattr(message, "session_id"):
             message = msgspec.structs.replace(message, session_id=self.session_id)
         out = self.house.conversations.step(message, self.now_ns)
-        assert {m.session_id for m in out} <= {self.session_id}
-        self.sent += out
+        own = [m for m in out if m.session_id == self.session_id]
+        # all that one conversation costs another: what can wait makes way for it
+        assert all(isinstance(m, Cancel) for m in out if m not in own)
+        self.house.sent += out
+        self.sent += own
         return out
 
     def wait(self, ms: int) -> list[Message]:
         self.now_ms += ms
         out = self.house.conversations.tick(self.now_ns)
+        self.house.sent += out
         self.sent += [m for m in out if m.session_id == self.session_id]
         return out
 
@@ -325,3 +330,30 @@ def test_the_history_s_bound_holds_for_who_comes_later():
     one.whole_turn("my name is Ada", "Hello Ada.")
     one.asks("what is my name")
     assert len(one.last(Generate).messages) == len(SETTINGS.opening) + 1
+
+
+def test_a_summary_makes_way_for_who_speaks_elsewhere():
+    house = House()
+    house.opens(remote_1=5)
+    local, one = Voice(house, LOCAL_SESSION), Voice(house, "remote.1")
+    for number in range(SETTINGS.history_turns + 1):
+        local.whole_turn(f"question {number}", "An answer.", f"u{number}")
+        local.now_ms += 1_000
+
+    def generated() -> list[Generate]:
+        return [m for m in house.sent if isinstance(m, Generate)]
+
+    questions = len(generated())
+    one.now_ms = local.now_ms
+    one.started()
+    local.wait(10_000)
+    assert len(generated()) == questions  # somebody speaks: it is not begun
+    one.now_ms = local.now_ms + 60_000
+    one.wait(0)  # and was never heard again
+    one.transcript("")
+    one.wait(0)
+    summary = generated()[questions]
+    assert summary.session_id == LOCAL_SESSION
+    one.now_ms += 5_000
+    one.started("again")
+    assert house.sent[-1] == Cancel(session_id=LOCAL_SESSION, id=summary.request_id)
