@@ -25,6 +25,7 @@ from appliance.health import Board
 from appliance.ipc.audio_ring import SPEAKER_RING, Block, RingReader
 from appliance.ipc.bus import Client, subscribe
 from appliance.messages import (
+    LOCAL_SESSION,
     Accepted,
     AskText,
     Attend,
@@ -91,7 +92,7 @@ class Answer:
 
 
 class ApplianceClient:
-    """A connection to the appliance that runs in a runtime folder."""
+    """A connection to the appliance that runs in a runtime folder, and to its own room in it."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -144,9 +145,9 @@ class ApplianceClient:
                 self._speaker.announced(message, rewind_blocks=1)
                 self._played.extend(self._speaker.read())
                 self._played_s = time.monotonic()
-            case TurnRecord():
+            case TurnRecord(session_id=session_id) if session_id == LOCAL_SESSION:
                 self._records.append(message)
-            case Floor(state=state):
+            case Floor(session_id=session_id, state=state) if session_id == LOCAL_SESSION:
                 self.floor = state
             case MuteState():
                 self._mute = message
