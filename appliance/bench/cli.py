@@ -47,6 +47,19 @@ def ring(
 
 
 @app.command()
+def playback(
+    blocks: Annotated[int, typer.Option(help="Blocks of each kind.")] = 20_000,
+    starts: Annotated[int, typer.Option(help="Times that a remote session is opened.")] = 100,
+    seed: SeedOption = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """The loudspeaker's block of 10 ms, and how soon a remote session is spoken to."""
+    from appliance.bench.playback import run
+
+    _show(run(blocks=blocks, starts=starts, seed=seed), as_json=as_json)
+
+
+@app.command()
 def voice(
     kind: Annotated[
         Literal["questions", "people"],
