@@ -12,6 +12,10 @@ _MOST_BYTES = 4 << 20
 """45 s of audio at 22.05 kHz."""
 
 
+_Key = tuple[str, float]
+"""Text and speed."""
+
+
 class CachedEngine:
     """A `TtsEngine` that remembers short texts: those used last, and those it was prepared for.
 
@@ -23,8 +27,8 @@ class CachedEngine:
     def __init__(self, engine: TtsEngine, *, most_bytes: int = _MOST_BYTES) -> None:
         self._engine = engine
         self._most_bytes = most_bytes
-        self._recent: OrderedDict[str, tuple[Rendered, ...]] = OrderedDict()
-        self._prepared: dict[str, tuple[Rendered, ...]] = {}
+        self._recent: OrderedDict[_Key, tuple[Rendered, ...]] = OrderedDict()
+        self._prepared: dict[_Key, tuple[Rendered, ...]] = {}
         self._bytes = 0
 
     @property
@@ -37,18 +41,27 @@ class CachedEngine:
         """See `TtsEngine.language`."""
         return self._engine.language
 
-    def knows(self, text: str) -> bool:
-        """Whether a text's audio is there already."""
-        return text in self._prepared or text in self._recent
+    @property
+    def problem(self) -> str:
+        """See `TtsEngine.problem`."""
+        return self._engine.problem
 
-    def synthesise(self, text: str, *, cancelled: Callable[[], bool]) -> Iterator[Rendered]:
+    def knows(self, text: str, speed: float = 1.0) -> bool:
+        """Whether a text's audio is there already."""
+        key = text, speed
+        return key in self._prepared or key in self._recent
+
+    def synthesise(
+        self, text: str, *, cancelled: Callable[[], bool], speed: float = 1.0
+    ) -> Iterator[Rendered]:
         """See `TtsEngine.synthesise`; what is known comes at once."""
-        known = self._prepared.get(text) or self._recent.get(text)
+        key = text, speed
+        known = self._prepared.get(key) or self._recent.get(key)
         if known is None:
-            yield from self._record(text, cancelled)
+            yield from self._record(key, cancelled)
             return
-        if text in self._recent:
-            self._recent.move_to_end(text)
+        if key in self._recent:
+            self._recent.move_to_end(key)
         for rendered in known:
             if cancelled():
                 return
@@ -66,7 +79,7 @@ class CachedEngine:
         rendered = tuple(self._engine.synthesise(text, cancelled=cancelled))
         if not rendered or not rendered[-1].ends_sentence or cancelled():
             return False
-        self._prepared[text] = rendered
+        self._prepared[text, 1.0] = rendered
         return True
 
     def interrupt(self) -> None:
@@ -77,16 +90,17 @@ class CachedEngine:
         """See `TtsEngine.close`."""
         self._engine.close()
 
-    def _record(self, text: str, cancelled: Callable[[], bool]) -> Iterator[Rendered]:
+    def _record(self, key: _Key, cancelled: Callable[[], bool]) -> Iterator[Rendered]:
         recorded = []
-        for rendered in self._engine.synthesise(text, cancelled=cancelled):
+        text, speed = key
+        for rendered in self._engine.synthesise(text, cancelled=cancelled, speed=speed):
             recorded.append(rendered)
             yield rendered
         complete = recorded and recorded[-1].ends_sentence and not cancelled()
         if not complete or len(text.split()) > _MOST_WORDS:
             return
-        self._recent[text] = tuple(recorded)
-        self._bytes += _size(self._recent[text])
+        self._recent[key] = tuple(recorded)
+        self._bytes += _size(self._recent[key])
         while self._bytes > self._most_bytes:
             self._bytes -= _size(self._recent.popitem(last=False)[1])
 

@@ -44,12 +44,20 @@ class TtsEngine(Protocol):
         """Of the voice, such as `en-us`."""
         ...
 
-    def synthesise(self, text: str, *, cancelled: Callable[[], bool]) -> Iterator[Rendered]:
+    @property
+    def problem(self) -> str:
+        """Why it is not the voice that is wanted who speaks; empty when it is."""
+        ...
+
+    def synthesise(
+        self, text: str, *, cancelled: Callable[[], bool], speed: float = 1.0
+    ) -> Iterator[Rendered]:
         """Speak `text`, one sentence after the other, each in stretches as it is rendered.
 
         Args:
             text: plain words and punctuation; nothing speakable yields nothing.
             cancelled: asked before each stretch; once True nothing more is yielded.
+            speed: how fast, 0.5 to 2; 1 is the voice's own.
 
         Raises:
             TtsError: the engine failed.

@@ -15,6 +15,8 @@ from appliance.tts.engine import Audio, Rendered, TtsError
 from appliance.tts.words import by_weight
 
 _TIMEOUT_S = 20
+_WORDS_PER_MINUTE = 175
+"""espeak-ng's own speed."""
 _SOUND = re.compile(r"[^\W\d_]|[@03]")
 """A letter of espeak-ng's phoneme mnemonics, which are ASCII, without its stress marks."""
 
@@ -28,6 +30,8 @@ class EspeakEngine:
     Raises:
         TtsError: espeak-ng is not installed or does not know the voice.
     """
+
+    problem = ""
 
     def __init__(self, voice: str = "en-us") -> None:
         program = shutil.which("espeak-ng")
@@ -47,11 +51,13 @@ class EspeakEngine:
         """See `TtsEngine.language`."""
         return self._voice
 
-    def synthesise(self, text: str, *, cancelled: Callable[[], bool]) -> Iterator[Rendered]:
+    def synthesise(
+        self, text: str, *, cancelled: Callable[[], bool], speed: float = 1.0
+    ) -> Iterator[Rendered]:
         """See `TtsEngine.synthesise`; the whole text is one stretch."""
         if cancelled() or not any(symbol.isalnum() for symbol in text):
             return
-        _, audio = self._speak(text)
+        _, audio = self._speak(text, speed)
         if audio.size:
             yield Rendered(audio, True, by_weight(self._sounds(text.split()), audio, self._rate_hz))
 
@@ -61,23 +67,24 @@ class EspeakEngine:
     def close(self) -> None:
         """See `TtsEngine.close`; nothing is held between texts."""
 
-    def _speak(self, text: str) -> tuple[int, Audio]:
+    def _speak(self, text: str, speed: float = 1.0) -> tuple[int, Audio]:
         try:
-            return _decode(self._run("--stdout", text))
+            rate = str(round(speed * _WORDS_PER_MINUTE))
+            return _decode(self._run(text, "--stdout", "-s", rate))
         except (wave.Error, EOFError, ValueError) as error:
             raise TtsError(f"espeak-ng failed: {error}") from error
 
     def _sounds(self, words: list[str]) -> list[int]:
         """Of each word, roughly; "1969" has 18."""
-        pronounced = self._run("-qx", "\n\n".join(words)).decode(errors="replace").split("\n\n")
+        pronounced = self._run("\n\n".join(words), "-qx").decode(errors="replace").split("\n\n")
         if len(pronounced) < len(words):
             pronounced = words
         return [len(_SOUND.findall(word)) for word in pronounced[: len(words)]]
 
-    def _run(self, output: str, text: str) -> bytes:
+    def _run(self, text: str, *options: str) -> bytes:
         try:
             return subprocess.run(
-                [*self._command, output],
+                [*self._command, *options],
                 input=text.encode(),
                 capture_output=True,
                 timeout=_TIMEOUT_S,

@@ -48,20 +48,23 @@ class FallbackEngine:
         """See `TtsEngine.language`."""
         return self._language
 
-    def synthesise(self, text: str, *, cancelled: Callable[[], bool]) -> Iterator[Rendered]:
+    def synthesise(
+        self, text: str, *, cancelled: Callable[[], bool], speed: float = 1.0
+    ) -> Iterator[Rendered]:
         """See `TtsEngine.synthesise`."""
         has_begun = False
+        engine = self._engine
         try:
-            for rendered in self._engine.synthesise(text, cancelled=cancelled):
+            for rendered in engine.synthesise(text, cancelled=cancelled, speed=speed):
                 has_begun = True
-                yield self._at_rate(rendered, self._engine)
+                yield at_rate(rendered, engine.rate_hz, self._rate_hz)
             self._failures = 0
         except TtsError as error:
             spare = self._note_failure(error)
             if has_begun or spare is None:
                 raise
-            for rendered in spare.synthesise(text, cancelled=cancelled):
-                yield self._at_rate(rendered, spare)
+            for rendered in spare.synthesise(text, cancelled=cancelled, speed=speed):
+                yield at_rate(rendered, spare.rate_hz, self._rate_hz)
 
     def interrupt(self) -> None:
         """See `TtsEngine.interrupt`."""
@@ -99,9 +102,11 @@ class FallbackEngine:
             self._engine, self._spare, self._failures = spare, None, 0
         return spare
 
-    def _at_rate(self, rendered: Rendered, engine: TtsEngine) -> Rendered:
-        if engine.rate_hz == self._rate_hz:
-            return rendered
-        samples = soxr.resample(rendered.samples, engine.rate_hz, self._rate_hz)
-        ends = tuple(end * self._rate_hz // engine.rate_hz for end in rendered.word_ends)
-        return Rendered(samples, rendered.ends_sentence, ends)
+
+def at_rate(rendered: Rendered, rate_hz: int, wanted_hz: int) -> Rendered:
+    """What one voice rendered, at another one's sample rate."""
+    if rate_hz == wanted_hz:
+        return rendered
+    samples = soxr.resample(rendered.samples, rate_hz, wanted_hz)
+    ends = tuple(end * wanted_hz // rate_hz for end in rendered.word_ends)
+    return Rendered(samples, rendered.ends_sentence, ends)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from appliance.conductor import phrases
 from appliance.config import Config
@@ -11,14 +12,17 @@ from appliance.ipc.audio_ring import SPEAKER_RING, RingWriter, speaker_format
 from appliance.ipc.bus import Bus
 from appliance.ipc.segment import FileLock, remove_dead_segments
 from appliance.mind.sayings import fixed_phrases
-from appliance.models.store import ensure_model
+from appliance.models.errors import ModelError
+from appliance.models.store import ModelStore, ensure_model
 from appliance.processes import REMOTE_SPEAKER_RINGS
 from appliance.tts.cache import CachedEngine
 from appliance.tts.engine import TtsEngine, create_tts_engine
+from appliance.tts.fallback import FallbackEngine
+from appliance.tts.languages import LanguagesEngine, espeak_name
 from appliance.tts.playback import Loudspeaker
 from appliance.tts.service import TOPICS, Service
 
-__all__ = ["TOPICS", "load_engine", "main"]
+__all__ = ["TOPICS", "load_engine", "load_voices", "main"]
 
 _SWITCH_INTERVAL_S = 0.0005
 """The audio callback waits at most this long for Python's lock while a voice is synthesised."""
@@ -32,13 +36,65 @@ def load_engine(config: Config) -> TtsEngine:
     """
     if config.tts.engine == "espeak-ng":
         return create_tts_engine("espeak", voice="en-us")
-    folder = ensure_model(config.tts.model, root=config.models_path)
+    return _load_piper(config, config.tts.model)
+
+
+def load_voices(config: Config) -> TtsEngine:
+    """The voice that is configured, and one for what it cannot say; simpler ones where these fail.
+
+    Never raises: there are always tones.
+    """
+    return LanguagesEngine(
+        FallbackEngine(
+            [
+                lambda: load_engine(config),
+                lambda: create_tts_engine("espeak", voice=_configured_language(config)),
+                lambda: create_tts_engine("tones"),
+            ]
+        ),
+        lambda language: _load_other(config, language),
+    )
+
+
+def _load_other(config: Config, language: str) -> TtsEngine:
+    voices: list[Callable[[], TtsEngine]] = [
+        lambda: create_tts_engine("espeak", voice=language),
+        lambda: create_tts_engine("tones"),
+    ]
+    if (name := _present(config, language)) and config.tts.engine == "piper":
+        voices.insert(0, lambda: _load_piper(config, name))
+    return FallbackEngine(voices)
+
+
+def _load_piper(config: Config, name: str) -> TtsEngine:
+    folder = ensure_model(name, root=config.models_path)
     voice = next(folder.glob("*.onnx"), None)
     if voice is None:
-        raise ApplianceError(f"{config.tts.model} is not a voice: set another [tts] model")
+        raise ApplianceError(f"{name} is not a voice: set another [tts] model")
     return create_tts_engine(
-        "piper", model_path=voice, model_name=config.tts.model, n_threads=config.tts.threads
+        "piper", model_path=voice, model_name=name, n_threads=config.tts.threads
     )
+
+
+def _present(config: Config, language: str) -> str:
+    """The first voice of a language whose files are there; empty: none."""
+    try:
+        models = ModelStore(config.models_path).manifest.models
+    except ModelError:
+        return ""
+    for model in models:
+        speaks = model.task == "tts" and language in map(espeak_name, model.languages)
+        if speaks and (config.models_path / model.name).is_dir():
+            return model.name
+    return ""
+
+
+def _configured_language(config: Config) -> str:
+    try:
+        languages = ModelStore(config.models_path).manifest.model(config.tts.model).languages
+    except ModelError:
+        languages = ()
+    return espeak_name(languages[0] if languages else "")
 
 
 def main(config: Config, bus: Bus) -> None:
@@ -51,7 +107,7 @@ def main(config: Config, bus: Bus) -> None:
         remove_dead_segments(config.shm_prefix, ring)
     service = Service(
         bus,
-        CachedEngine(load_engine(config)),
+        CachedEngine(load_voices(config)),
         Loudspeaker(config.audio.output_device),
         lambda session_id: RingWriter(config.shm_prefix, speaker_format(session_id)),
         gain_db=config.audio.output_gain_db,

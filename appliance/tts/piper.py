@@ -40,6 +40,8 @@ class PiperEngine:
         TtsError: a file is missing or damaged.
     """
 
+    problem = ""
+
     def __init__(self, model_path: Path, model_name: str, *, n_threads: int = 1) -> None:
         repair = f"run 'appliance models fetch {model_name}'"
         config_path = model_path.with_name(model_path.name + ".json")
@@ -73,11 +75,13 @@ class PiperEngine:
         language: str = self._voice.config.espeak_voice
         return language
 
-    def synthesise(self, text: str, *, cancelled: Callable[[], bool]) -> Iterator[Rendered]:
+    def synthesise(
+        self, text: str, *, cancelled: Callable[[], bool], speed: float = 1.0
+    ) -> Iterator[Rendered]:
         """See `TtsEngine.synthesise`."""
         options = ort.RunOptions()
         try:
-            yield from self._synthesise(text, cancelled, options)
+            yield from self._synthesise(text, cancelled, options, speed)
         except TtsError:
             raise
         except Exception as error:
@@ -93,14 +97,14 @@ class PiperEngine:
         del self._voice, self._model
 
     def _synthesise(
-        self, text: str, cancelled: Callable[[], bool], options: ort.RunOptions
+        self, text: str, cancelled: Callable[[], bool], options: ort.RunOptions, speed: float
     ) -> Iterator[Rendered]:
         sounds: list[int] = []
         sentences = self._phonemes(text)
         shares: list[list[int]] = []
         said = 0
         for n, phonemes in enumerate(sentences):
-            stretches = self._model.render(self._inputs(phonemes), options)
+            stretches = self._model.render(self._inputs(phonemes, speed), options)
             for number in itertools.count():
                 if cancelled():
                     return
@@ -131,10 +135,10 @@ class PiperEngine:
         sentences = self._voice.phonemize(text.replace("[[", " ").replace("\0", " "))
         return [part for phonemes in sentences for part in _divided(phonemes) if _sounds([part])]
 
-    def _inputs(self, phonemes: list[str]) -> dict[str, npt.NDArray[Any]]:
+    def _inputs(self, phonemes: list[str], speed: float = 1.0) -> dict[str, npt.NDArray[Any]]:
         ids = self._voice.phonemes_to_ids(phonemes)
         config = self._voice.config
-        scales = (config.noise_scale, config.length_scale, config.noise_w_scale)
+        scales = (config.noise_scale, config.length_scale / speed, config.noise_w_scale)
         inputs: dict[str, npt.NDArray[Any]] = {
             "input": np.array([ids], np.int64),
             "input_lengths": np.array([len(ids)], np.int64),

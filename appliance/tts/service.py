@@ -107,6 +107,8 @@ class Service:
         self._ended: deque[str] = deque(maxlen=_REMEMBERED)
         self._released: deque[str] = deque(maxlen=_REMEMBERED)
         """Before anything of them had come."""
+        self._problem = ""
+        """Of the voice, as it was told last."""
         self._paused: dict[str, int] = {}
         """When each utterance that is paused was."""
         worker = self._synthesiser.worker
@@ -135,6 +137,8 @@ class Service:
             playing = self._playing(outlet.session_id) is not None
             outlet.follow(playing=playing, now_ns=now_ns)
         self._note_synthesis()
+        if self._loudspeaker.is_open and self._synthesiser.problem != self._problem:
+            self._tell()
         self._forget_waiting(now_ns)
         self._note_playback()
         self._go_on(now_ns)
@@ -196,7 +200,13 @@ class Service:
 
     def _opened(self) -> None:
         self._outlets.local.opened()
-        self._bus.ready(detail=self._loudspeaker.device.name)
+        self._tell()
+
+    def _tell(self) -> None:
+        """With which loudspeaker, and whether with the voice that is wanted."""
+        self._problem = problem = self._synthesiser.problem
+        device = self._loudspeaker.device.name
+        self._bus.ready("degraded" if problem else "ready", problem or device)
 
     def _timeout_ms(self) -> int:
         if not self._loudspeaker.is_open:

@@ -18,7 +18,7 @@ from appliance.tts.engine import Audio, Rendered, TtsEngine
 from appliance.tts.loudness import LoudnessNormaliser
 from appliance.tts.progress import SpokenWord
 from appliance.tts.speech import SentenceShaper, going_on, pause_after_ms
-from appliance.tts.text import phrases
+from appliance.tts.text import Phrase, phrases
 from appliance.tts.utterance import Task, Utterance
 
 _STEP_BOUND_MS = 20_000
@@ -47,6 +47,7 @@ class Synthesis:
         loudness: its running loudness.
         task: what to say.
         start_ms: where in its utterance it begins.
+        speed: see `TtsEngine.synthesise`.
         cancelled: asked before each stretch; once True there is none.
     """
 
@@ -56,12 +57,16 @@ class Synthesis:
         loudness: LoudnessNormaliser,
         task: Task,
         start_ms: float,
+        *,
+        speed: float,
         cancelled: Callable[[], bool],
     ) -> None:
         self._rate_hz = engine.rate_hz
         self._loudness = loudness
         text = going_on(task.phrase.text) if task.goes_on else task.phrase.text
-        self._rendered: Iterator[Rendered] = engine.synthesise(text, cancelled=cancelled)
+        self._rendered: Iterator[Rendered] = engine.synthesise(
+            text, cancelled=cancelled, speed=speed
+        )
         self._words = iter(task.phrase.words)
         self._shaper: SentenceShaper | None = None
         # of the sentence in hand
@@ -137,7 +142,8 @@ class Synthesiser:
         self.language = engine.language
         self._engine = engine
         self._play = play
-        self._loudness = LoudnessNormaliser(engine.rate_hz)
+        self._loudness: dict[str, LoudnessNormaliser] = {}
+        """Of each voice, by its language."""
         self._unprepared = deque(
             phrase.text for text in prepared for phrase in phrases(text, engine.language)
         )
@@ -147,6 +153,11 @@ class Synthesiser:
         self._preparing = False
         self._stopped = False
         self.worker = Worker("synthesise")
+
+    @property
+    def problem(self) -> str:
+        """See `TtsEngine.problem`."""
+        return self._engine.problem
 
     @property
     def is_free(self) -> bool:
@@ -162,9 +173,10 @@ class Synthesiser:
         """
         synthesis = self._begun.get(utterance.id) or Synthesis(
             self._engine,
-            self._loudness,
+            self._loudness_of(utterance.tasks[0].phrase),
             utterance.tasks[0],
             start_ms,
+            speed=utterance.speed,
             cancelled=lambda: utterance.cancelled,
         )
         self._begun[utterance.id] = synthesis
@@ -217,6 +229,10 @@ class Synthesiser:
                     if isinstance(event, Failed) or event.last:
                         del self._begun[event.utterance_id]
                     yield event
+
+    def _loudness_of(self, phrase: Phrase) -> LoudnessNormaliser:
+        normaliser = LoudnessNormaliser(self._engine.rate_hz)
+        return self._loudness.setdefault(phrase.language, normaliser)
 
     def _submit(self, job: Job, on_error: Callable[[str], object]) -> None:
         self.worker.submit("step", job, bound_ms=_STEP_BOUND_MS, on_error=on_error)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from appliance.speech_text.reading import readings
 from appliance.speech_text.stream import clean
+from appliance.tts.languages import by_voice
 
 _LONGEST = 120
 """Weight of a phrase, in letters: some 8 s of speech, and so a bound on one step of an engine."""
@@ -31,23 +32,31 @@ class Phrase:
     words: tuple[str, ...]
     """What is said with each word of `text`, as it was written: "5 km" with the last word of "5
     kilometres", nothing with those before it and with the parts of a long word but the last."""
+    language: str
+    """Of the voice that speaks it."""
 
 
 def phrases(text: str, language: str) -> list[Phrase]:
     """Divide a text into what can be spoken at a time; empty when nothing of it can be.
 
-    What can be spoken of it is `clean`'s to say, how its numbers are read `readings`'.
+    What can be spoken of it is `clean`'s to say, which voice speaks it `by_voice`'s, how its
+    numbers are read `readings`'.
 
     Args:
         text: anything.
-        language: of the voice, such as `en-us`: it says nothing for writing it cannot read.
+        language: of the voice that is configured, such as `en-us`.
     """
+    parts = by_voice(clean(text, repeats=True), language)
+    return [phrase for voice, part in parts for phrase in _phrases(part, voice)]
+
+
+def _phrases(text: str, language: str) -> list[Phrase]:
     result: list[Phrase] = []
     spoken: list[str] = []
     words: list[str] = []
 
     def close(count: int) -> None:
-        result.append(Phrase(" ".join(spoken[:count]), tuple(words[:count])))
+        result.append(Phrase(" ".join(spoken[:count]), tuple(words[:count]), language))
         del spoken[:count], words[:count]
 
     for written, said, ends_reading in _words(text, language):
@@ -64,7 +73,7 @@ def phrases(text: str, language: str) -> list[Phrase]:
 
 def _words(text: str, language: str) -> Iterator[tuple[str, str, bool]]:
     """Each word that is said: with what was written, and whether that is said with it."""
-    for reading in readings(clean(text, repeats=True), language):
+    for reading in readings(text, language):
         said = [kept for word in reading.spoken.split() if (kept := _speakable(word, language))]
         for number, word in enumerate(said, start=1):
             yield reading.written, word, number == len(said)

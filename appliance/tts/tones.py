@@ -24,6 +24,8 @@ class TonesEngine:
     It tells no words, so that nothing counts as said.
     """
 
+    problem = ""
+
     @property
     def rate_hz(self) -> int:
         """See `TtsEngine.rate_hz`."""
@@ -34,7 +36,9 @@ class TonesEngine:
         """See `TtsEngine.language`; any text has the same tones."""
         return ""
 
-    def synthesise(self, text: str, *, cancelled: Callable[[], bool]) -> Iterator[Rendered]:
+    def synthesise(
+        self, text: str, *, cancelled: Callable[[], bool], speed: float = 1.0
+    ) -> Iterator[Rendered]:
         """See `TtsEngine.synthesise`; one stretch."""
         if cancelled() or not any(symbol.isalnum() for symbol in text):
             return

@@ -21,6 +21,7 @@ class Voice:
     """Gives one sentence of 100 samples, until it is told to fail."""
 
     language = "en-us"
+    problem = ""
 
     def __init__(self, level: float = 0.5, rate_hz: int = 1000) -> None:
         self.rate_hz = rate_hz
@@ -28,7 +29,9 @@ class Voice:
         self.fails_after = 1_000
         self.closed = False
 
-    def synthesise(self, text: str, *, cancelled: Callable[[], bool]) -> Iterator[Rendered]:
+    def synthesise(
+        self, text: str, *, cancelled: Callable[[], bool], speed: float = 1.0
+    ) -> Iterator[Rendered]:
         for number in range(2):
             if number >= self.fails_after:
                 raise TtsError("broken")

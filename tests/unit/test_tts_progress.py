@@ -102,12 +102,14 @@ def test_the_most_urgent_goes_first(wants: list[Want], first: str | None) -> Non
 class Counter:
     """A voice of 1000 samples a word that counts its work."""
 
-    rate_hz, language = 16_000, "en-us"
+    rate_hz, language, problem = 16_000, "en-us", ""
 
     def __init__(self) -> None:
         self.spoken: list[str] = []
 
-    def synthesise(self, text: str, *, cancelled: Callable[[], bool]) -> Iterator[Rendered]:
+    def synthesise(
+        self, text: str, *, cancelled: Callable[[], bool], speed: float = 1.0
+    ) -> Iterator[Rendered]:
         self.spoken.append(text)
         for word in text.split():
             if cancelled():

@@ -37,6 +37,7 @@ class Voice:
 
     rate_hz = RATE_HZ
     language = "en-us"
+    problem = ""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -45,7 +46,9 @@ class Voice:
         self.interruptions = 0
         self._running = threading.Event()
 
-    def synthesise(self, text: str, *, cancelled: Callable[[], bool]) -> Iterator[Rendered]:
+    def synthesise(
+        self, text: str, *, cancelled: Callable[[], bool], speed: float = 1.0
+    ) -> Iterator[Rendered]:
         words = text.split()
         interrupted = threading.Event()
         for n, word in enumerate(words, start=1):
