@@ -343,6 +343,7 @@ def pair(
     ] = False,
 ) -> None:
     """Show the code with which the panel's first owner signs up."""
+    from appliance.admin.encryption import read_fingerprint
     from appliance.admin.pairing import read_code
     from appliance.admin.settings import PanelSettings
     from appliance.admin.store import Accounts
@@ -353,7 +354,13 @@ def pair(
         Accounts(settings.data_path(config)).reset()
         console.print("Nobody has an account any more. Start the appliance anew to pair it again.")
         return
+    if fingerprint := read_fingerprint(config.runtime_path):
+        console.print(f"SHA-256 of this box's certificate authority:\n{fingerprint}")
+        console.print(f"How other devices come to trust it: http://localhost:{settings.port}/trust")
     code = read_code(config.runtime_path)
+    if code is None and fingerprint:
+        console.print("The panel has its owner ('appliance pair --reset' forgets a lost password).")
+        return
     if code is None:
         raise ApplianceError(
             "The panel waits for nobody: either the appliance does not run ('appliance run'), or "

@@ -253,14 +253,14 @@ class AdminConfig(Section):
     port: int = Field(default=8642, ge=1, le=65535)
     """Port of the panel and its API on 127.0.0.1."""
     host: str = "127.0.0.1"
-    """Address to answer others on, such as ``0.0.0.0``. Needs ``tls_certificate`` and ``tls_key``,
-    and is opened only once the panel is paired."""
+    """Address to answer others on, such as ``0.0.0.0``, encrypted; opened only once the panel is
+    paired. See ``/trust`` on the panel for what other devices need."""
     names: tuple[str, ...] = ()
     """Further names that browsers may use for this machine, such as ``box.local``."""
     tls_port: int = Field(default=8643, ge=1, le=65535)
     """Port on ``host``, encrypted; ``port`` is on 127.0.0.1 always."""
     tls_certificate: str = ""
-    """PEM file with the certificate and its chain."""
+    """PEM file with the certificate and its chain; empty: the box's own authority signs one."""
     tls_key: str = ""
     """PEM file with its private key."""
     data_dir: str = ""

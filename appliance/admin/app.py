@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp
 
 from appliance import __version__
-from appliance.admin import api, doors, memory, pages, settingpages, voice
+from appliance.admin import api, doors, memory, pages, settingpages, trust, voice
 from appliance.admin.gate import Gate
 from appliance.admin.panel import Panel
 from appliance.admin.render import FOLDER, page
@@ -72,4 +72,5 @@ def create_app(panel: Panel) -> ASGIApp:
     app.include_router(settingpages.router)
     app.state.voice_sockets = {}
     app.include_router(voice.router)
+    app.include_router(trust.router)
     return Gate(app, panel.accounts, panel.settings.allowed_hosts())

@@ -24,6 +24,8 @@ MAX_BODY_BYTES = 64 << 10
 BODY_TIMEOUT_S = 10.0
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 _OWN_SITES = frozenset({"same-origin", "none"})
+TRUST_PATHS = ("/trust", "/trust/appliance-ca.crt", "/trust/qr.svg")
+"""How to come to trust this box: asked by who does not yet."""
 _MACHINE_PATHS = ("/api", "/metrics", "/events", "/health")
 HEADERS = {
     "Content-Security-Policy": (
@@ -76,7 +78,8 @@ class Gate:
                     answer[name] = value
                 if "cache-control" not in answer:
                     answer["Cache-Control"] = "no-store"
-                if scope["scheme"] == "https":
+                if scope["scheme"] == "https" and _name_of(headers.get("host", "")) != "localhost":
+                    # there the plain port is meant to be reached too
                     answer["Strict-Transport-Security"] = "max-age=31536000"
             await send(message)
 
@@ -108,8 +111,11 @@ class Gate:
         headers = Headers(scope=scope)
         token = _cookie(headers)
         who = self._identify(headers, token)
-        named = _name_of(headers.get("host", "")) in self._hosts
-        if who is None or not named or not _is_own_socket(scope, headers, who):
+        if (
+            who is None
+            or not self._is_named(scope, headers)
+            or not _is_own_socket(scope, headers, who)
+        ):
             await receive()
             await send({"type": "websocket.close", "code": 1008})
             return
@@ -123,9 +129,14 @@ class Gate:
             return self._accounts.token(token.strip())
         return self._accounts.session(cookie) if cookie else None
 
+    def _is_named(self, scope: Scope, headers: Headers) -> bool:
+        """Whether it is asked for by a name of this machine, or by the address it came to: no name
+        of an attacker's can be either."""
+        name = _name_of(headers.get("host", ""))
+        return name in self._hosts or name.strip("[]") == (scope.get("server") or ("",))[0]
+
     def _refusal(self, scope: Scope, headers: Headers, who: Identity | None) -> Response | None:
-        host = headers.get("host", "")
-        if _name_of(host) not in self._hosts:
+        if not self._is_named(scope, headers):
             return PlainTextResponse("This machine has another name.", 421)
         if not _is_own_site(scope, headers, who):
             return PlainTextResponse("The request comes from another site.", 403)
@@ -144,7 +155,8 @@ class Gate:
             return is_loopback((scope.get("client") or ("",))[0])
         if path == "/login":
             return self._accounts.paired()
-        return path in ("/pair", "/health/live", "/language") or path.startswith("/static/")
+        public = path in ("/pair", "/health/live", "/language") or path in TRUST_PATHS
+        return public or path.startswith("/static/")
 
 
 def _name_of(host: str) -> str:

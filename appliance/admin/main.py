@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
 import threading
@@ -23,6 +24,7 @@ TOPICS = (
     FrontEndReport.topic,
 )
 HOST = "127.0.0.1"
+logger = logging.getLogger(__name__)
 
 
 def _listen(port: int) -> socket.socket:
@@ -49,6 +51,10 @@ def main(config: Config, bus: Bus) -> None:
         await server.also_listen(panel.settings.host, panel.settings.tls_port, tls)
 
     panel.open_outside = open_outside
+    try:
+        panel.encryption.prepare()
+    except (OSError, ValueError) as error:
+        logger.error("there is no certificate for other machines: %s", error)
     thread = threading.Thread(
         target=server.run, kwargs={"sockets": [listener]}, name="http", daemon=True
     )

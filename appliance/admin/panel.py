@@ -20,6 +20,7 @@ from appliance.admin.audit import Audit
 from appliance.admin.broadcast import Broadcaster
 from appliance.admin.configfile import LIVE, ConfigFile, changes, restarts
 from appliance.admin.diagnosis import Logs
+from appliance.admin.encryption import Encryption
 from appliance.admin.machine import Machine
 from appliance.admin.models import ModelJob
 from appliance.admin.pairing import Pairing
@@ -70,7 +71,9 @@ class Panel:
         self.doctor = asyncio.Lock()
         self.open_outside: Callable[[ssl.SSLContext], Awaitable[None]] | None = None
         """Begins to answer other machines."""
+        self.encryption = Encryption(settings, data_path, runtime_dir)
         self._is_open = False
+        self._renewing: asyncio.Task[None] | None = None
         self._figures_ns = 0
         self._sampling: asyncio.Task[None] | None = None
         self.last_sample = b""
@@ -126,22 +129,20 @@ class Panel:
         settings = self.settings
         if settings.is_local or self._is_open or not self.accounts.paired():
             return
-        if not settings.tls_certificate or not settings.tls_key:
+        if not self.encryption.is_complete:
             logger.error(
-                "admin.host is %s, but without admin.tls_certificate and admin.tls_key passwords "
-                "would be readable on the way: the panel stays on this machine",
-                settings.host,
+                "admin.tls_certificate and admin.tls_key belong together: with one of them alone "
+                "the panel stays on this machine"
             )
             return
         assert self.open_outside is not None
         try:
-            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            tls.load_cert_chain(settings.tls_certificate, settings.tls_key)
-            await self.open_outside(tls)
+            await self.open_outside(await asyncio.to_thread(self.encryption.context))
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             logger.error("the panel cannot listen on %s: %s", settings.host, error)
             return
         self._is_open = True
+        self._renewing = asyncio.get_running_loop().create_task(self.encryption.keep_current())
         logger.info("the panel answers on https://%s:%d", settings.host, settings.tls_port)
 
     def apply(self, before: Config, after: Config) -> list[str]:

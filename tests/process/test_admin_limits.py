@@ -17,6 +17,7 @@ import pytest
 from panel_world import PASSWORD, Running, free_port, read_until, record
 
 from appliance.admin.app import create_app
+from appliance.admin.encryption import Encryption
 from appliance.admin.gate import COOKIE, Gate
 from appliance.admin.panel import Panel
 from appliance.admin.server import (
@@ -205,6 +206,7 @@ def test_other_machines_are_answered_encrypted_once_there_is_an_owner(
     panel.settings = PanelSettings(
         host="0.0.0.0", tls_port=free_port(), tls_certificate=certificate, tls_key=key
     )
+    panel.encryption = Encryption(panel.settings, tmp_path, place.runtime_dir)
     address = f"https://127.0.0.1:{panel.settings.tls_port}/health/live"
     with in_process(panel) as (server, _):
 

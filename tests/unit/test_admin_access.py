@@ -18,12 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance import config as configuration
-from appliance.admin import api, doors, memory, pages, settingpages
+from appliance.admin import api, doors, memory, pages, settingpages, trust, voice
 from appliance.admin.audit import Audit
 from appliance.admin.configfile import LIVE, ConfigFile, changes, entries, parse, restarts
 from appliance.admin.diagnosis import Logs, bundle, without_words
 from appliance.admin.doors import _local
-from appliance.admin.gate import form_of
+from appliance.admin.encryption import Encryption
+from appliance.admin.gate import TRUST_PATHS, form_of
 from appliance.admin.pairing import Pairing, read_code
 from appliance.admin.panel import Panel
 from appliance.admin.passwords import AttemptLimiter, BusyError, Passwords
@@ -179,13 +180,24 @@ def test_the_code_changes_after_five_wrong_ones(tmp_path, caplog):
 
 # --- routes ------------------------------------------------------------------------------------
 
-PUBLIC = {"/health/live", "/health", "/pair", "/pair/speak", "/login", "/logout", "/language"}
+PUBLIC = {
+    "/health/live",
+    "/health",
+    "/pair",
+    "/pair/speak",
+    "/login",
+    "/logout",
+    "/language",
+    *TRUST_PATHS,
+}
 """The gate decides about these; everything else names the right that it needs."""
 
 
 def test_every_route_names_a_right():
     routes = [*api.router.routes, *doors.router.routes, *pages.router.routes]
     routes += [*memory.router.routes, *settingpages.router.routes]
+    routes += trust.router.routes
+    routes += [route for route in voice.router.routes if route.path != "/voice/socket"]
     assert len(routes) > 25
     for route in routes:
         assert isinstance(route, APIRoute)
@@ -232,13 +244,15 @@ def test_other_names_are_answered_only_when_given():
     assert PanelSettings().allowed_hosts() == {"127.0.0.1", "localhost", "[::1]"}
     wide = PanelSettings(host="0.0.0.0", names=("Box.local",)).allowed_hosts()
     assert "box.local" in wide and "0.0.0.0" not in wide
+    assert "evil.example" not in wide and "192.168.1.2" not in wide
     assert "[fd00::1]" in PanelSettings(host="fd00::1").allowed_hosts()
 
 
 def test_other_machines_are_not_answered_in_the_clear(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     panel = Panel(Config(), tmp_path)
-    panel.settings = PanelSettings(host="0.0.0.0")
+    panel.settings = PanelSettings(host="0.0.0.0", tls_certificate="half.pem")
+    panel.encryption = Encryption(panel.settings, tmp_path, tmp_path)
     opened = []
 
     async def open_outside(tls):
@@ -249,7 +263,7 @@ def test_other_machines_are_not_answered_in_the_clear(tmp_path, monkeypatch, cap
     assert not opened and not caplog.text, "without an owner nothing is even tried"
     panel.accounts.add_user("Ada", "owner", "hash")
     asyncio.run(panel.open_if_paired())
-    assert not opened and "tls_certificate" in caplog.text
+    assert not opened and "tls_key" in caplog.text
     panel.accounts.close()
 
 
