@@ -64,14 +64,16 @@ def watch(*, watchers: int, seconds: float, wait_s: float) -> dict[str, object]:
 
 
 def _running_panel(wait_s: float) -> psutil.Process:
+    """The panel that was started last."""
     deadline = time.monotonic() + wait_s
     while True:
-        for process in psutil.process_iter(["cmdline", "uids"]):
-            words = process.info["cmdline"] or []
-            if _COMMAND in words and words[-2:] == [_COMMAND, "admin"]:
-                return process
-            if words[-3:-1] == [_COMMAND, "admin"]:
-                return process
+        found = [
+            process
+            for process in psutil.process_iter(["cmdline", "create_time"])
+            if (process.info["cmdline"] or [])[1:4] == ["-m", _COMMAND, "admin"]
+        ]
+        if found:
+            return max(found, key=lambda process: process.info["create_time"])
         if time.monotonic() > deadline:
             raise ApplianceError("No appliance runs here. Start one, or --wait for longer.")
         time.sleep(0.5)

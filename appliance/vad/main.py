@@ -124,7 +124,8 @@ class _Service:
             self._judge.ask(paused, session.stream)
         self._bus.counters = {
             "lost_blocks": self._lost_blocks
-            + sum(session.reader.lost_blocks for session in self._by_mic.values())
+            + sum(session.reader.lost_blocks for session in self._by_mic.values()),
+            "unread_blocks": max(s.reader.most_unread_blocks for s in self._by_mic.values()),
         }
 
     def _follow(self, message: Sessions) -> None:
