@@ -93,7 +93,7 @@ class MicrophoneStream:
         """Of the sender's clock: when tick 0 would have arrived, at its quickest."""
         self._samples = 0
         """Given to the reblocker so far."""
-        self._last_captured_ns = 0
+        self._last_captured_ns = -1
         self._packet_samples = RATE_HZ // 50
         self.packets = 0
         self.late_packets = 0
