@@ -23,7 +23,13 @@ from appliance.mind.sayings import phrase
 from appliance.mind.skills import Act, Outcome, Plan, Skills, Voice
 from appliance.mind.tools import Registry, Tool, parse
 from appliance.mind.tools.registry import Language
-from appliance.mind.understanding import Topic, Understanding, Understood, language_of
+from appliance.mind.understanding import (
+    LAST_RESORT,
+    Topic,
+    Understanding,
+    Understood,
+    language_of,
+)
 
 _REMEMBERED = 32
 """Questions in the air at once, of all sessions: more than are ever asked."""
@@ -155,8 +161,11 @@ class Mind:
         if understood is not None:
             found = self.skills.plan(understood, session.voice, session.last_reply)
             plan, understood = (found, understood) if found else (plan, None)
+        last_resort = understood is not None and understood.intent in LAST_RESORT
+        if last_resort and self._tools_about(question):
+            plan, understood, last_resort = Plan(), None, False
         fact = None
-        if understood is None and self.memory is not None:
+        if (understood is None or last_resort) and self.memory is not None:
             fact = self.memory.answer(question, self.who)
         if fact is not None:
             understood = Understood("recall", {}, _RECALLED, language, text)

@@ -40,10 +40,15 @@ def for_speech(text: str) -> str:
     text = _plain(text)
     if _ADDRESSED.search(text):
         return f"你说过：{text}" if _CHINESE.search(text) else f"You said: {text}"
+    return _sentence(turned(text))
+
+
+def turned(text: str) -> str:
+    """The words of the user as the appliance says them: "call my mother", "call your mother"."""
     if _CHINESE.search(text):
-        return _sentence(text.replace("我们", "你们").replace("我", "你"))
-    turned = _I_AM.sub(lambda m: f"you {_AM_I[m[1].lower()]}", text)
-    return _sentence(_WORD.sub(lambda m: _TO_YOU.get(_key(m[0]), m[0]), turned))
+        return text.replace("我们", "你们").replace("我", "你")
+    text = _I_AM.sub(lambda m: f"you {_AM_I[m[1].lower()]}", text)
+    return _WORD.sub(lambda m: _TO_YOU.get(_key(m[0]), m[0]), text)
 
 
 def _key(word: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from appliance.mind.perspective import turned
+
 _UNSPEAKABLE = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+|<\|.*?\|>"
 )
@@ -32,11 +34,18 @@ _PHRASES = {
     "named_timer": ("The {name} timer", "{name}计时器"),
     "alarm": ("The alarm", "闹钟"),
     "named_alarm": ("The {name} alarm", "{name}闹钟"),
+    "reminder": ("The reminder", "提醒"),
+    "named_reminder": ("The reminder to {name}", "提醒“{name}”"),
+    "reminds": ("It's time to {name}.", "该{name}了。"),
     "it_is": ("It is {time}.", "现在是{time}。"),
     "result": ("That is {value}.", "等于{value}。"),
     "noted": ("I noted: {text}", "记下了：{text}"),
     "notes": ("Your notes: {text}", "你的笔记：{text}"),
     "no_notes": ("There are no notes.", "没有笔记。"),
+    "shopping": ("Shopping list: {text}", "购物清单：{text}"),
+    "to-do": ("To do: {text}", "待办：{text}"),
+    "on_list": ("{text}.", "{text}。"),
+    "empty_list": ("There is nothing on that list.", "清单上什么也没有。"),
     "note_deleted": ("I deleted the note: {text}", "已删除笔记：{text}"),
     "no_such_note": ("There is no such note.", "没有这样的笔记。"),
     "which_note": ("Which note: {text}?", "哪一条笔记：{text}？"),
@@ -111,6 +120,15 @@ def fixed_phrases(language: str) -> list[str]:
 def clean(text: str, limit: int) -> str:
     """One line without control characters, marks of chat templates or more than ``limit``."""
     return " ".join(_UNSPEAKABLE.sub(" ", text[: 4 * limit]).split())[:limit]
+
+
+def called(
+    kind: Literal["timer", "alarm"], name: str, language: Literal["en", "zh"], *, reminder: bool
+) -> str:
+    """What a timer or alarm is called: "The tea timer", "The reminder to call your mother"."""
+    what = "reminder" if reminder else kind
+    name = turned(name) if reminder else name
+    return phrase(f"named_{what}" if name else what, language, name=name)
 
 
 def length(duration_ms: float, language: Literal["en", "zh"]) -> str:

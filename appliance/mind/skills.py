@@ -10,13 +10,13 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import msgspec
 
 from appliance.mind.memory import Forgotten, Memory, MemoryLimitError, WhichOne, Who
-from appliance.mind.perspective import for_speech
-from appliance.mind.sayings import length, phrase
+from appliance.mind.perspective import for_speech, turned
+from appliance.mind.sayings import called, length, phrase
 from appliance.mind.store import StoreCorruptError, StoreError, StoreFullError
 from appliance.mind.timer_items import Due, Item, Timer, TimerError
 from appliance.mind.timers import Timers
@@ -152,20 +152,20 @@ class Skills:
         seconds = slots.get("duration_s")
         if not isinstance(seconds, int | float):
             return Plan(phrase("for_how_long", language))
-        name = said.text("name")
+        name, reminder = said.text("name"), bool(slots.get("reminder"))
         milliseconds = round(seconds * 1000)
         reply = phrase(
             "is_set",
             language,
-            what=_called("timer", name, language),
+            what=called("timer", name, language, reminder=reminder),
             length=length(milliseconds, language),
         )
 
         def act() -> Outcome:
             if slots.get("replace"):
                 self._take_back(Timer, name)
-            item = self.timers.set_timer(milliseconds, name, OWNER)
-            spoken = _called("timer", item.name, language)
+            item = self.timers.set_timer(milliseconds, name, OWNER, reminder=reminder)
+            spoken = called("timer", item.name, language, reminder=reminder)
             done = length(item.duration_ms, language)
             return Outcome(phrase("is_set", language, what=spoken, length=done))
 
@@ -177,8 +177,9 @@ class Skills:
             return Plan(phrase("at_what_time", language))
         now = self.now()
         at = next_time(slots, now)
-        name = said.text("name")
-        what, time = _called("alarm", name, language), spoken_time(at, language)
+        name, reminder = said.text("name"), bool(slots.get("reminder"))
+        what = called("alarm", name, language, reminder=reminder)
+        time = spoken_time(at, language)
         days = (at.date() - now.date()).days
         if days == 0:
             reply = phrase("is_set_at", language, what=what, time=time)
@@ -191,7 +192,9 @@ class Skills:
         def act() -> Outcome:
             if slots.get("replace"):
                 self._take_back(None, name)
-            self.timers.set_alarm(at.hour, at.minute, name=name, date=at.date(), owner=OWNER)
+            self.timers.set_alarm(
+                at.hour, at.minute, name=name, date=at.date(), owner=OWNER, reminder=reminder
+            )
             return Outcome(reply)
 
         return Plan(reply, _kept(act, language))
@@ -211,10 +214,13 @@ class Skills:
 
     def _cancel_now(self, said: Said) -> Outcome:
         slots, language = said.slots, said.language
-        kind = said.understood.intent.partition("_")[0]
+        named_kind = said.understood.intent.partition("_")[0]
+        reminders = named_kind == "reminder"
+        kind = None if reminders else named_kind
         ringing = self.timers.acknowledge()
         if slots.get("all") or _ALL.search(said.understood.text):
             items = self.timers.find(kind=cast(Any, kind), owner=OWNER)
+            items = tuple(item for item in items if item.reminder or not reminders)
             return self._cancelled(items, language, ringing)
         seconds, time = slots.get("duration_s"), slots.get("time")
         found = self.timers.find(
@@ -224,6 +230,7 @@ class Skills:
             kind=cast(Any, kind),
             owner=OWNER,
         )
+        found = tuple(item for item in found if item.reminder or not reminders)
         named = slots.keys() & {"name", "duration_s", "time"}
         if len(found) > 1 and not named and slots.keys() & {"days", "weekday"}:
             day = day_of(slots, self.now().date())
@@ -262,9 +269,9 @@ class Skills:
     def _described(self, item: Item, language: Language) -> str:
         if isinstance(item, Timer):
             extra = length(item.duration_ms, language)
-            return f"{_called('timer', item.name, language)} ({extra})"
+            return f"{called('timer', item.name, language, reminder=item.reminder)} ({extra})"
         extra = spoken_time(f"{item.hour}:{item.minute:02}", language)
-        return f"{_called('alarm', item.name, language)} ({extra})"
+        return f"{called('alarm', item.name, language, reminder=item.reminder)} ({extra})"
 
     def _stop(self, said: Said) -> Plan:
         def act() -> Outcome:
@@ -324,12 +331,32 @@ class Skills:
         return Plan(told)
 
     def _add_note(self, said: Said) -> Plan:
-        arguments = _json({"text": said.text("text")})
+        text = said.text("text")
+        if said.text("list"):
+            text = phrase(said.text("list"), said.language, text=text)
+        arguments = _json({"text": text})
         return Plan(act=lambda: self._tool("note_add", arguments, said.language))
 
     def _read_notes(self, said: Said) -> Plan:
+        if said.text("list"):
+            return self._read_list(said)
         arguments = _json({"about": said.text("text")})
         return Plan(self._tool("note_list", arguments, said.language).reply)
+
+    def _read_list(self, said: Said) -> Plan:
+        """A list is the notes that begin with its name, in whichever language."""
+        name, language = said.text("list"), said.language
+        openings = tuple(phrase(name, spoken, text="").strip() for spoken in ("en", "zh"))
+        items = [
+            note.text.split(opening, 1)[1].strip()
+            for note in self.notes.find("", OWNER)
+            for opening in openings
+            if note.text.startswith(opening)
+        ]
+        if not items:
+            return Plan(phrase("empty_list", language))
+        told = phrase(name, language, text=("；" if language == "zh" else "; ").join(items))
+        return Plan(phrase("on_list", language, text=told))
 
     def _delete_notes(self, said: Said) -> Plan:
         slots, language = said.slots, said.language
@@ -374,16 +401,17 @@ def rings(due: Sequence[Due], now: dt.datetime, language: Language) -> str:
     said = []
     for one in due:
         item = one.item
-        if isinstance(item, Timer):
-            what = _called("timer", item.name, language)
-            if one.late:
-                said.append(
-                    phrase("was_due", language, what=what, length=length(one.late_ms, language))
-                )
-            else:
-                said.append(phrase("is_done", language, what=what))
+        kind: Literal["timer", "alarm"] = "timer" if isinstance(item, Timer) else "alarm"
+        what = called(kind, item.name, language, reminder=item.reminder)
+        if kind == "timer" and one.late:
+            said.append(
+                phrase("was_due", language, what=what, length=length(one.late_ms, language))
+            )
+        elif item.reminder and item.name:
+            said.append(phrase("reminds", language, name=turned(item.name)))
+        elif kind == "timer":
+            said.append(phrase("is_done", language, what=what))
         else:
-            what = _called("alarm", item.name, language)
             said.append(phrase("alarm_rings", language, time=spoken_time(now, language), what=what))
     return " ".join(said)
 
@@ -421,6 +449,7 @@ _PLANS: Mapping[str, Callable[[Skills, Said], Plan]] = {
     "alarm_set": Skills._set_alarm,
     "timer_cancel": Skills._cancel,
     "alarm_cancel": Skills._cancel,
+    "reminder_cancel": Skills._cancel,
     "timer_left": Skills._list_timers,
     "timer_list": Skills._list_timers,
     "alarm_list": Skills._list_timers,
@@ -461,10 +490,6 @@ def _kept(act: Act, language: Language) -> Act:
             return Outcome(phrase("cannot_keep", language, why=phrase(why, language)))
 
     return tried
-
-
-def _called(kind: str, name: str, language: Language) -> str:
-    return phrase(f"named_{kind}" if name else kind, language, name=name)
 
 
 def _json(arguments: Mapping[str, object]) -> str:

@@ -37,6 +37,8 @@ class _Item(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     name: str
     """As it was said; empty for none."""
+    reminder: bool = False
+    """The name is what to do when it rings ("call Bob")."""
     owner: str
     """Session or user it belongs to."""
     saved_wall_ns: int

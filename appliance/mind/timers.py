@@ -107,15 +107,23 @@ class Timers:
             self._keep(changed, now)
 
     @_locked
-    def set_timer(self, duration_ms: int, name: str = "", owner: str = "local") -> Timer:
+    def set_timer(
+        self, duration_ms: int, name: str = "", owner: str = "local", *, reminder: bool = False
+    ) -> Timer:
         """Start a timer; it is on the disk when this returns.
+
+        Args:
+            duration_ms: from now.
+            name: as it was said.
+            owner: session or user.
+            reminder: the name is what to do when it rings.
 
         Raises:
             TimerError: too many, or no sensible duration.
             StoreError: it could not be stored, so it does not run.
         """
         now = self._now()
-        timer = self._new_timer(duration_ms, name, owner, now)
+        timer = self._new_timer(duration_ms, name, owner, now, reminder=reminder)
         self._admit(timer)
         return timer
 
@@ -129,6 +137,7 @@ class Timers:
         days: Iterable[int] = (),
         date: dt.date | None = None,
         owner: str = "local",
+        reminder: bool = False,
     ) -> Alarm:
         """Set an alarm in the zone of this place; it is on the disk when this returns.
 
@@ -139,6 +148,7 @@ class Timers:
             days: weekdays on which it repeats, Monday 0; none: it rings once.
             date: for that date; None: when the clock shows that time next.
             owner: session or user.
+            reminder: the name is what to do when it rings.
 
         Raises:
             TimerError: too many, no such time, or it has passed.
@@ -151,6 +161,7 @@ class Timers:
         alarm = Alarm(
             id=uuid.uuid4().hex,
             name=clean_name(name),
+            reminder=reminder,
             owner=owner,
             saved_wall_ns=now.wall_ns,
             due_wall_ns=0,
@@ -285,7 +296,9 @@ class Timers:
         item = self._items.get(identity)
         if item is None or not item.ringing:
             raise TimerError("nothing of that kind is ringing")
-        timer = self._new_timer(duration_ms, item.name, item.owner, self._now())
+        timer = self._new_timer(
+            duration_ms, item.name, item.owner, self._now(), reminder=item.reminder
+        )
         quiet, gone = _settled([item])
         self._store.replace(gone, *quiet, timer)
         self._take(gone, [*quiet, timer])
@@ -348,12 +361,15 @@ class Timers:
             return item.due_boot_ns - now.boot_ns
         return item.due_wall_ns - now.wall_ns
 
-    def _new_timer(self, duration_ms: int, name: str, owner: str, now: Now) -> Timer:
+    def _new_timer(
+        self, duration_ms: int, name: str, owner: str, now: Now, *, reminder: bool
+    ) -> Timer:
         if not 0 < duration_ms <= MAX_DURATION_MS:
             raise TimerError("a timer can run for up to a year")
         return Timer(
             id=uuid.uuid4().hex,
             name=clean_name(name),
+            reminder=reminder,
             owner=owner,
             saved_wall_ns=now.wall_ns,
             due_wall_ns=now.wall_ns + duration_ms * 1_000_000,

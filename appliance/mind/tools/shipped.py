@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from appliance.mind.sayings import length, phrase
+from appliance.mind.sayings import called, length, phrase
 from appliance.mind.store import StoreError
 from appliance.mind.timer_items import DAILY, WEEKEND, WORKDAYS, Alarm, Item, Timer, TimerError
 from appliance.mind.timers import Timers
@@ -320,7 +320,11 @@ def _tried(action: Callable[[], Any]) -> Any:  # noqa: ANN401
 
 def _described(timers: Timers, item: Item) -> dict[str, Any]:
     """An item as data for the model and the templates."""
-    described: dict[str, Any] = {"name": item.name, "left_ms": round(timers.remaining_ms(item))}
+    described: dict[str, Any] = {
+        "name": item.name,
+        "reminder": item.reminder,
+        "left_ms": round(timers.remaining_ms(item)),
+    }
     if isinstance(item, Timer):
         return {**described, "kind": "timer", "duration_ms": item.duration_ms}
     local = dt.datetime.fromtimestamp(item.due_wall_ns // 10**9, ZoneInfo(item.zone))
@@ -336,9 +340,7 @@ def _time(moment: dt.datetime) -> str:
 
 
 def _name(item: Mapping[str, Any], language: Language) -> str:
-    kind = item["kind"]
-    key = f"named_{kind}" if item["name"] else kind
-    return phrase(key, language, name=item["name"])
+    return called(item["kind"], item["name"], language, reminder=item["reminder"])
 
 
 def _names(items: Sequence[Mapping[str, Any]], language: Language) -> str:

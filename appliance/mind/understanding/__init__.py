@@ -4,9 +4,15 @@ from appliance.mind.understanding.answers import day_of, next_time, spoken_date,
 from appliance.mind.understanding.grammar import IntentsError
 from appliance.mind.understanding.tokens import language_of
 from appliance.mind.understanding.topic import Topic
-from appliance.mind.understanding.understanding import Understanding, Understood, load
+from appliance.mind.understanding.understanding import (
+    LAST_RESORT,
+    Understanding,
+    Understood,
+    load,
+)
 
 __all__ = [
+    "LAST_RESORT",
     "IntentsError",
     "Topic",
     "Understanding",

@@ -59,8 +59,8 @@ def answer(
             number = result if isinstance(result, int | float) else None
             key = "calculate_none" if number is None else "calculate"
             return responses[key].format(result=spoken(number or 0))
-        case "unknowable":
-            key = f"unknowable_{slots['kind']}"
+        case "unknowable" | "undoable":
+            key = f"{intent}_{slots['kind']}"
         case "greet":
             part = "morning" if now.hour < 12 else "afternoon" if now.hour < 18 else "evening"
             key = f"greet_{part}" if now.hour >= 4 else "greet"

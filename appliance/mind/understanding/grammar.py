@@ -47,6 +47,8 @@ NAME = "name"
 FACT = "fact"
 """Free text that begins with a personal word of the lexicon ("my"); handed out as ``text``."""
 TEXT = "text"
+TASK = "task"
+"""Free text beside slots, of what one is to be reminded; handed out as ``name``, as it was said."""
 MAX_EXPANSIONS = 4_000
 """Sentences of one template: what expands to more is slow to load and hard to foresee."""
 _TEMPLATE_ERRORS = (ParseError, HassilError, ValueError, KeyError, AssertionError, re.error)

@@ -50,6 +50,8 @@ _SAME_SLOTS: Mapping[str, tuple[str, ...]] = {
     "unknowable": ("days", "weekday", "place"),
 }
 """Of an intent: the slots of which a follow-up must bring one."""
+_KEPT = ("name", "reminder", "days", "weekday")
+"""Slots of a timer or alarm that stay when its time is given or changed."""
 _ASKED = frozenset({"timer_set", "alarm_set"})
 """Where such a slot is missing the user was asked for it, and the bare answer is a follow-up."""
 
@@ -97,6 +99,10 @@ class Topic:
             if _PREPOSITION.sub("", rest).strip(" ?？呢吧的了请in"):
                 continue
             slots = dict(variant.slots)
+            if asked and "reminder" in last.slots and "duration_s" in slots:
+                task = {k: v for k, v in last.slots.items() if k in ("name", "reminder")}
+                slots = {**task, **slots}
+                return Understood("timer_set", slots, FOLLOW_UP_CONFIDENCE, last.language, said)
             number = slots.get("number")
             if (
                 last.intent == "timer_set"
@@ -114,8 +120,10 @@ class Topic:
                 kept: dict[str, object] = {}
                 if last.intent == "unknowable":
                     slots = {"kind": last.slots["kind"]}
-                if _CHANGE.search(said) and last.intent in ("timer_set", "alarm_set"):
-                    kept = {k: v for k, v in last.slots.items() if k in ("name", "days", "weekday")}
+                changes = bool(_CHANGE.search(said)) and last.intent in ("timer_set", "alarm_set")
+                if changes or asked:
+                    kept = {k: v for k, v in last.slots.items() if k in _KEPT}
+                if changes and not asked:
                     kept["replace"] = True
                 return replace(
                     last, slots={**kept, **slots}, text=said, confidence=FOLLOW_UP_CONFIDENCE

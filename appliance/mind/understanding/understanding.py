@@ -31,6 +31,10 @@ MOST_STRANGE = 1
 """Unknown words, beside one in five, with which a sentence may still be a misheard command."""
 TENTHS = 10
 """A volume up to this, said without "percent", is on a scale of ten."""
+LAST_RESORT = frozenset({"unknowable", "undoable"})
+"""Intents that only say what is not known or cannot be done: of the kind, no slot else matters."""
+FOR_MODEL = "model"
+"""Its templates take a sentence out of a wider one's reach: it is for the language model."""
 SAME_WORD = 0.88
 """Jaro-Winkler similarity from which an unknown word is taken for a known one."""
 
@@ -106,6 +110,8 @@ class Understanding:
         if not found:
             return None
         meaning, confidence = found
+        if meaning.intent == FOR_MODEL:
+            return None
         slots = _finished(meaning)
         if slots is None:
             return None
@@ -157,10 +163,20 @@ class Understanding:
                     first = _token_at(starts, found.start(grammar.TEXT))
                     last = _token_at(starts, found.end(grammar.TEXT) - 1)
                     free[grammar.TEXT] = clean[heard[first].start : heard[last].end]
+                if task := free.pop(grammar.TASK, None):
+                    free[grammar.NAME] = self._as_said(clean, heard, task)
                 slots = {**meaning.slots, **variant.slots, **free}
                 best = length, Meaning(meaning.intent, slots)
                 break
         return best[1] if best else None
+
+    def _as_said(self, clean: str, heard: Sequence[Token], words: str) -> str:
+        """Normalised words of a sentence as they stand in it."""
+        for first in range(len(heard)):
+            for last in range(first, len(heard)):
+                if self._normal(heard[first : last + 1]) == words:
+                    return clean[heard[first].start : heard[last].end]
+        return words
 
     def _near(self, heard: Sequence[Token]) -> tuple[Meaning, float] | None:
         normal = self._normal(heard)
@@ -247,7 +263,7 @@ def _token_at(starts: Sequence[int], offset: int) -> int:
 def _finished(meaning: Meaning) -> Mapping[str, object] | None:
     """The slots as they are handed out; None where a number makes no sense."""
     slots = dict(meaning.slots)
-    if meaning.intent == "unknowable":
+    if meaning.intent in LAST_RESORT:
         return {"kind": slots["kind"]}
     number = slots.get("number")
     if meaning.intent == "volume_set" and isinstance(number, int):
