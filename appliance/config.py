@@ -271,6 +271,9 @@ class AdminConfig(Section):
     """Live connections at once."""
     allow_downloads: bool = False
     """The panel's button may fetch models over the network. Nothing else is ever fetched."""
+    otlp_endpoint: str = ""
+    """Collector that turns are sent to as OpenTelemetry traces, without words, such as
+    ``http://127.0.0.1:4318/v1/traces``; empty: none."""
 
 
 class LoggingConfig(Section):

@@ -28,9 +28,12 @@ from appliance.admin.passwords import AttemptLimiter, Passwords
 from appliance.admin.settings import PanelSettings
 from appliance.admin.store import WORDS, Accounts, Identity
 from appliance.admin.talk import Talk
+from appliance.admin.traces import Traces
 from appliance.admin.view import View
 from appliance.config import Config
+from appliance.errors import ApplianceError
 from appliance.health import resources
+from appliance.messages import TurnRecord
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +69,7 @@ class Panel:
         self.logs = Logs(runtime_dir)
         self.machine = Machine(runtime_dir)
         self.config_file = ConfigFile(configuration.default_path())
+        self.traces = _traces(settings.otlp_endpoint)
         self.applier = Applier(self.view)
         self.models = ModelJob()
         self.doctor = asyncio.Lock()
@@ -85,6 +89,8 @@ class Panel:
         """Take a message of the bus and, when anybody watches, pass on what it changed."""
         now_ns = time.monotonic_ns()
         changed = self.view.note(message, now_ns, time.time())
+        if self.traces and isinstance(message, TurnRecord):
+            self.traces.send(message)
         if not changed or not self.watchers.watched:
             return
         if changed == "words":
@@ -158,6 +164,18 @@ class Panel:
     def close(self) -> None:
         """End what was begun for somebody."""
         self.models.close()
+        if self.traces:
+            self.traces.close()
+
+
+def _traces(endpoint: str) -> Traces | None:
+    if not endpoint:
+        return None
+    try:
+        return Traces(endpoint)
+    except ApplianceError as error:
+        logger.error("%s", error)
+        return None
 
 
 def panel_of(request: Request) -> Panel:
