@@ -77,14 +77,19 @@ def ends_in_no_time(words: Sequence[HeardWord]) -> bool:
     return len(words) >= 2 and all(word.end_s - word.start_s < _NO_TIME_S for word in words[-2:])
 
 
+def is_looping(transcription: Transcription) -> bool:
+    """Return whether the words go round in circles."""
+    ratio = transcription.compression_ratio
+    return ratio > _MAX_COMPRESSION_RATIO or has_loop(transcription.text)
+
+
 def is_lost(transcription: Transcription, audio_s: float) -> bool:
     """Return whether the words look like a decoder that lost its way."""
     words = len(transcription.text.split())
     return (
         not transcription.complete
-        or transcription.compression_ratio > _MAX_COMPRESSION_RATIO
         or words > 2 + _MAX_WORDS_PER_S * audio_s
-        or has_loop(transcription.text)
+        or is_looping(transcription)
         or ends_in_no_time(transcription.words)
     )
 
@@ -100,8 +105,13 @@ def is_confirmed(first: Transcription, second: Transcription, audio_s: float) ->
     A decoder that loops or invents does so differently each time; one that is merely unsure says
     the same again, with any context.
     """
+    return says_the_same(first, second) and not is_lost(second, audio_s)
+
+
+def says_the_same(first: Transcription, second: Transcription) -> bool:
+    """Return whether two hearings have the same words."""
     said, again = (re.findall(r"\w+", heard.text.lower()) for heard in (first, second))
-    return said == again and not is_lost(second, audio_s)
+    return said == again
 
 
 def spoken_text(text: str) -> str:

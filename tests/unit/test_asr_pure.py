@@ -302,6 +302,14 @@ def test_a_loop_that_is_heard_twice_is_not_believed():
     assert Transcriber(engine).transcribe(speech(2.0)).text == "five"
 
 
+def test_a_loop_that_is_another_each_time_has_no_words_in_it():
+    """Each context goes round in other circles: none of them was said."""
+    engine = Scripted(
+        heard("four four four four"), heard("five six five six five six"), heard("i i i i i")
+    )
+    assert Transcriber(engine).transcribe(speech(2.0)).text == ""
+
+
 def test_loop_that_stays_is_marked():
     engine = Scripted(*[heard("five five five five")] * 3)
     assert Transcriber(engine).transcribe(speech(1.0)).suspect
