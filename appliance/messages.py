@@ -46,6 +46,8 @@ class BlocksReady(Message, frozen=True, kw_only=True, omit_defaults=True):
     """Mic ring: where the sound of the newest blocks came from, when that is known."""
     far_end_active: bool = False
     """Mic ring: whether the loudspeaker was playing meanwhile, or its echo still lasted."""
+    aside: bool = False
+    """Mic ring: whether only others than the partner (`Company`) were heard."""
 
 
 # --- process life ------------------------------------------------------------------------------
@@ -171,6 +173,29 @@ class NearEnd(Message, frozen=True, kw_only=True):
     """Whether the loudspeaker played meanwhile."""
     spans: tuple[Span, ...] = ()
     """What was heard, once it is over."""
+
+
+class SpeechAside(Message, frozen=True, kw_only=True):
+    """Speech beside the conversation, which makes no segment; twice a second while it lasts."""
+
+    topic: ClassVar[str] = "speech.aside"
+    session_id: str
+    direction_deg: float
+    voiced_ms: float
+    """How much there was since the last of these messages."""
+
+
+class Company(Message, frozen=True, kw_only=True):
+    """Who is in the conversation, by bearing; sent on every change."""
+
+    topic: ClassVar[str] = "conductor.company"
+    session_id: str
+    partner_deg: float | None
+    """With whom it is; None while nobody is known."""
+    engaged: bool
+    """The partner has the floor: speech from elsewhere is not for the appliance."""
+    background_deg: tuple[float, ...] = ()
+    """Where something talks without taking turns."""
 
 
 class WakeWord(Message, frozen=True, kw_only=True):
@@ -860,6 +885,7 @@ TOPICS: dict[str, TopicSpec] = {
             SpeechEnded,
             EndOfTurn,
             NearEnd,
+            SpeechAside,
             WakeWord,
         ),
         *_event("asr", Transcript, PartialTranscript),
@@ -871,6 +897,6 @@ TOPICS: dict[str, TopicSpec] = {
         *_event("tts", PlaybackStarted, PlaybackDucked, PiecePlayed, PlaybackEnded),
         *_event("conductor", Transcribe, Prepare, Generate, Speak, Release, Pause, Restore, Cancel),
         *_event("conductor", Consider, Commit),
-        *_event("conductor", Floor, DialogueWords, ServiceLevel, TurnRecord),
+        *_event("conductor", Floor, Company, DialogueWords, ServiceLevel, TurnRecord),
     ]
 }

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from appliance.audio.blocks import BLOCK_SAMPLES, Samples
 from appliance.capture.agc import AutomaticGain
 from appliance.capture.alignment import ReferenceAligner
+from appliance.capture.aside import AsideGauge
 from appliance.capture.beam import Beamformer
 from appliance.capture.channels import ChannelMonitor, OrderMonitor
 from appliance.capture.denoise import NoiseGauge, NoiseSuppressor, create_suppressor
@@ -60,6 +61,8 @@ class FrontEndBlock(NamedTuple):
     near_end: float
     """Belief that the user speaks over the loudspeaker, 0 to 1; 1 while nothing is played, 0 until
     the canceller has shown that it cancels: for two seconds and a half at most."""
+    aside: bool = False
+    """Only others than the partner are heard, see `FrontEnd.attend`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +144,9 @@ class FrontEnd:
         self._order = OrderMonitor(self.geometry) if self.geometry.known else None
         self._look = LookDirection(settings.look_direction_deg)
         self._moments = Moments()
+        self._partner_deg: float | None = None
+        self._partner_only = False
+        self._aside = AsideGauge()
         self._beam = Beamformer(self.geometry, channels, settings.beam)
         self._microphones = np.repeat(np.eye(channels, dtype=np.complex64)[:, :, None], BINS, 2)
         """For each microphone, the factors that take it alone."""
@@ -222,7 +228,21 @@ class FrontEnd:
             self._sums.echo += [_power(signal) for signal in single]
         self._sums.active |= active
         self._sums.times_ms.append((time.perf_counter_ns() - started_ns) / 1e6)
-        return FrontEndBlock(samples, self._direction_deg, active, near_end)
+        return FrontEndBlock(
+            samples, self._direction_deg, active, near_end, aside=self._aside.aside
+        )
+
+    def attend(self, partner_deg: float | None, *, only: bool = False) -> None:
+        """Look at the partner as soon as they are heard, and tell when only others are.
+
+        Args:
+            partner_deg: where the partner is; None to treat all alike.
+            only: whether to look at nobody else meanwhile.
+        """
+        if partner_deg is None or self._partner_deg is None:
+            self._aside.reset()
+        self._partner_deg, self._partner_only = partner_deg, only
+        self._look.keep(partner_deg)
 
     @property
     def drift_ppm(self) -> float:
@@ -331,6 +351,7 @@ class FrontEnd:
             found = self._doa.process(spectra, self._gains if active else None, usable=usable)
             self._direction_deg = None if found is None else found.azimuth_deg
             self._order.process(self._doa)
+            self._heed_partner()
             look_deg = self._look.process(found if near_end > _HEARD else None)
         reference_mic = int(usable.argmax())
         if "beam" in self.bypass or self._channels == 1:
@@ -353,6 +374,17 @@ class FrontEnd:
         )
         factors: NDArray[np.complex64] = weights.conj()
         return factors
+
+    def _heed_partner(self) -> None:
+        """Look at the partner if they are heard, even where somebody else is louder."""
+        partner_deg = self._partner_deg
+        if self._doa is None or partner_deg is None:
+            return
+        if self._aside.process(self._doa.contrast(partner_deg)):
+            self._look.keep(partner_deg if self._partner_only else None)
+        else:
+            self._look.keep(partner_deg)
+            self._direction_deg = partner_deg
 
     def _suppress_noise(self, clean: Samples) -> Samples:
         """Less noise, as far as the room needs it, or the same delay without."""

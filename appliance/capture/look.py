@@ -24,6 +24,13 @@ class LookDirection:
         self._held_deg: float | None = fixed_deg
         self._other_deg: float | None = None
         self._other_blocks = 0
+        self._kept = False
+
+    def keep(self, azimuth_deg: float | None) -> None:
+        """Look there and at nobody else until told otherwise; None to follow whoever speaks."""
+        if azimuth_deg is not None and not self._kept:
+            self._held_deg, self._other_blocks = azimuth_deg, 0
+        self._kept = azimuth_deg is not None
 
     def process(self, direction: Direction | None) -> float | None:
         """Take the running direction of a block; give where to look, None before the first speech.
@@ -43,6 +50,8 @@ class LookDirection:
                 self._other_blocks = 0
                 self._held_deg = (self._held_deg + _FOLLOW * turn_deg) % 360
                 return self._held_deg
+        if self._kept:
+            return self._held_deg
         if self._other_deg is None or abs(_turn_deg(azimuth_deg, self._other_deg)) > _SAME_DEG:
             self._other_blocks = 0
         self._other_deg = azimuth_deg

@@ -34,6 +34,7 @@ from appliance.messages import (
     Accepted,
     AudioGap,
     BlocksReady,
+    Company,
     InjectAudio,
     MuteState,
     Refused,
@@ -44,7 +45,7 @@ from appliance.messages import (
 
 logger = logging.getLogger(__name__)
 
-TOPICS = (ring_topic(SPEAKER_RING.name),)
+TOPICS = (ring_topic(SPEAKER_RING.name), Company.topic)
 _LEVEL_BLOCKS = 50
 """The level in the heartbeat is the mean of this many blocks."""
 _RETRY_MS = 50
@@ -181,6 +182,7 @@ class _Capture:
         """Time of the last block before an interruption, until the first one after it."""
         self._gap_reason = "capture was restarted"
         self._direction_deg: float | None = None
+        self._aside = False
         self._far_end_active = False
         self._last_read_ns = 0
         self._power = 0.0
@@ -234,6 +236,9 @@ class _Capture:
 
     def _step(self) -> None:
         message = self._bus.receive()
+        if isinstance(message, Company) and message.session_id == LOCAL_SESSION:
+            only = message.engaged or bool(message.background_deg)
+            self._front_end.attend(message.partner_deg, only=only)
         if isinstance(message, BlocksReady):
             self._far_end.announced(message, rewind_blocks=_FAR_END_REWIND_BLOCKS)
             if time.monotonic_ns() < self._last_read_ns + _LONGEST_UNREAD_NS:
@@ -303,6 +308,7 @@ class _Capture:
         if report:
             self._bus.reply(*report)
         self._direction_deg = plain(processed.direction_deg)
+        self._aside = processed.aside
         self._far_end_active = processed.far_end_active
         self._heard_until_ns = captured_ns
         self._blocks += 1
@@ -316,7 +322,7 @@ class _Capture:
     def _write_silence(self, heard: DatedBlock) -> None:
         captured_ns = heard.first_sample_ns - self._latency_ns
         self._writer.write(_SILENCE, captured_ns, near_end=0.0)
-        self._heard_until_ns, self._direction_deg = captured_ns, None
+        self._heard_until_ns, self._direction_deg, self._aside = captured_ns, None, False
         self._blocks += 1
         if self._blocks % _REPORT_BLOCKS == 0:
             self._report_mute()
@@ -342,6 +348,7 @@ class _Capture:
                 sequence=self._writer.sequence,
                 direction_deg=self._direction_deg,
                 far_end_active=self._far_end_active,
+                aside=self._aside,
             )
         )
 

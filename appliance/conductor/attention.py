@@ -22,6 +22,7 @@ class Attention:
         self._follow_up_ns = follow_up_ms * 1_000_000
         self._until_ns = 0
         self._called_ns = 0
+        self._taken_over: tuple[str, int] = "", 0
 
     def called(self, end_ns: int) -> None:
         """The wake word was said, and ended then."""
@@ -40,10 +41,17 @@ class Attention:
         """Whether speech that began then is for the appliance."""
         return not self._wake_word or onset_ns <= self._until_ns
 
-    def after_call(self, event: SpeechEvent) -> tuple[Span, ...]:
-        """The event's audio without the call that it begins with."""
-        skipped = (self._called_ns - event.speech_start_ns) // BLOCK_NS
-        if not self._wake_word or skipped <= 0 or not event.spans:
+    def taken_over(self, utterance_id: str, from_ns: int) -> None:
+        """What was said in that stretch of speech before that time was somebody else's."""
+        self._taken_over = utterance_id, from_ns
+
+    def meant_spans(self, event: SpeechEvent) -> tuple[Span, ...]:
+        """The event's audio without the call that it begins with, or what others said in it."""
+        from_ns = self._called_ns if self._wake_word else 0
+        if event.utterance_id == self._taken_over[0]:
+            from_ns = max(from_ns, self._taken_over[1])
+        skipped = (from_ns - event.speech_start_ns) // BLOCK_NS
+        if skipped <= 0 or not event.spans:
             return event.spans
         first, *rest = event.spans
         if first.first + skipped < first.last:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from appliance.conductor import phrases
 from appliance.conductor.attention import Attention
+from appliance.conductor.bearings import APART_DEG, Bearings
 from appliance.conductor.endpointing import Endpointing
 from appliance.conductor.ledger import Ledger
 from appliance.conductor.misheard import Misheard
@@ -16,11 +17,13 @@ from appliance.conductor.overlapping import Overlapping
 from appliance.conductor.turn import Segment, Turn, TurnSettings, merge_spans
 from appliance.conductor.words import is_stop
 from appliance.messages import (
+    Company,
     Considered,
     EndOfTurn,
     PartialTranscript,
     Prepare,
     ReplyChunk,
+    SpeechAside,
     SpeechContinued,
     SpeechEnded,
     SpeechEvent,
@@ -29,11 +32,14 @@ from appliance.messages import (
     SpeechStarted,
     Transcript,
 )
+from appliance.vad.direction import apart_deg
 
 _SPEAKING_AGAIN_MS = 400
 """A commit waits so long for a sound in the pause to become speech, or not."""
 _UNDERSTOOD_PROBABILITY = 0.95
 """That a sentence is complete which is a whole command."""
+_TAKEN_OVER_MS = 700
+"""So long before it is noticed somebody began to speak from another bearing."""
 _PREPARED_WORDS = 2
 """llm reads the question so many words at a time while it is being asked. Words that prove wrong
 cost it the time to read them again; it has nothing else to do."""
@@ -56,6 +62,8 @@ class Listening(Overlapping):
             wake_word=settings.wake_word, follow_up_ms=settings.follow_up_ms
         )
         self._misheard = Misheard()
+        self._bearings = Bearings()
+        self._company_told = Company(session_id=session_id, partner_deg=None, engaged=False)
 
     # --- the user's turn -------------------------------------------------------------------
 
@@ -77,19 +85,70 @@ class Listening(Overlapping):
             self._read_ahead()
         elif self._state == "thinking" and turn.segment(event.utterance_id) is None:
             self._reopen(turn)
+        self._note_talker(turn, event)
         turn.waiting_since_ns = self._now_ns
         segment = turn.segments[-1] if turn.segments else None
         if segment is None or (segment.ended and segment.utterance_id != event.utterance_id):
-            segment = Segment(event.utterance_id, self._attention.after_call(event))
+            segment = Segment(event.utterance_id, self._attention.meant_spans(event))
             turn.segments.append(segment)
         elif segment.ended:
             return None  # vad was restarted and tells again what was heard already
         else:
             segment.utterance_id = event.utterance_id
-            segment.spans = merge_spans(segment.spans, self._attention.after_call(event))
+            segment.spans = merge_spans(segment.spans, self._attention.meant_spans(event))
         if self._state == "idle":
             self._enter("listening")
         return segment
+
+    def _note_talker(self, turn: Turn, event: SpeechEvent) -> None:
+        """Know whose turn it is; the partner takes over from anybody else who talks."""
+        direction_deg = event.direction_deg
+        if direction_deg is None or self._bearings.is_background(direction_deg, self._now_ns):
+            return  # it was heard beside the talker
+        if turn.direction_deg is None:
+            turn.direction_deg = direction_deg
+            return
+        if (
+            apart_deg(direction_deg, turn.direction_deg) < APART_DEG
+            or isinstance(event, SpeechPaused | SpeechEnded)
+            or not self._bearings.is_partner(direction_deg, self._now_ns)
+            or self._bearings.is_partner(turn.direction_deg, self._now_ns)
+        ):
+            return
+        self._drop_answer(turn)
+        for segment in turn.segments:
+            if segment.request and segment.text is None:
+                self._cancel(segment.request.request_id)
+        turn.mark("taken_over")
+        turn.segments, turn.prepared, turn.commit_at_ns = [], "", 0
+        turn.direction_deg = direction_deg
+        self._attention.taken_over(event.utterance_id, self._now_ns - _TAKEN_OVER_MS * 1_000_000)
+
+    def _on_aside(self, message: SpeechAside) -> None:
+        self._bearings.aside(
+            message.direction_deg,
+            message.voiced_ms,
+            self._now_ns,
+            learn=self._state in ("listening", "thinking"),
+        )
+
+    def _tell_company(self) -> None:
+        """Say who is in the conversation, if that has changed."""
+        turn, now_ns = self._turn, self._now_ns
+        engaged = (
+            turn is not None
+            and self._state in ("listening", "thinking")
+            and self._bearings.is_partner(turn.direction_deg, now_ns)
+        )
+        company = Company(
+            session_id=self._session_id,
+            partner_deg=self._bearings.partner_deg(now_ns),
+            engaged=engaged,
+            background_deg=self._bearings.background_deg(now_ns),
+        )
+        if company != self._company_told:
+            self._company_told = company
+            self._out.append(company)
 
     def _reopen(self, turn: Turn) -> None:
         """The user goes on although the turn seemed over: nothing was heard yet, so it is not."""
@@ -179,7 +238,7 @@ class Listening(Overlapping):
         turn = self._turn
         if segment is None or turn is None:
             return
-        segment.spans = merge_spans(segment.spans, self._attention.after_call(event))
+        segment.spans = merge_spans(segment.spans, self._attention.meant_spans(event))
         segment.speech_end_ns = event.speech_end_ns
         segment.voiced_ms = event.voiced_ms
         segment.paused = True
@@ -208,7 +267,7 @@ class Listening(Overlapping):
         if segment is None or turn is None:
             return
         if segment.request is None or segment.speech_end_ns != event.speech_end_ns:
-            segment.spans = merge_spans(segment.spans, self._attention.after_call(event))
+            segment.spans = merge_spans(segment.spans, self._attention.meant_spans(event))
             self._transcribe(segment)
             turn.commit_at_ns = 0
         segment.speech_end_ns = event.speech_end_ns

@@ -20,6 +20,8 @@ from appliance.messages import (
     Transcribe,
 )
 
+_LISTENED_NS = 1_000_000_000
+"""Nobody can be said to have listened to less."""
 Source = Literal["speech", "text", "say"]
 
 
@@ -74,6 +76,8 @@ class Turn:
     ledger: Ledger
     segments: list[Segment] = field(default_factory=list)
     transcript: str = ""
+    direction_deg: float | None = None
+    """Where its talker is, if that is known."""
     commit_at_ns: int = 0
     """When the turn is over if nobody says more; 0 while that is not known."""
     end_of_turn_probability: float | None = None
@@ -122,6 +126,12 @@ class Turn:
         """Note, once, what made this turn other than a plain one."""
         if what and what not in self.marks:
             self.marks.append(what)
+
+    def was_listened_to(self, ended_ns: int) -> bool:
+        """Whether nobody spoke over its answer, and that was long enough to tell."""
+        return ended_ns - self.audible_ns > _LISTENED_NS and all(
+            overlap.kind in ("noise", "echo") for overlap in self.overlaps
+        )
 
     def words(self) -> str | None:
         """All that was said so far; None while some of it is still being transcribed."""

@@ -37,6 +37,7 @@ from appliance.messages import (
     ReplyChunk,
     Ringing,
     Span,
+    SpeechAside,
     SpeechContinued,
     SpeechEnded,
     SpeechPaused,
@@ -188,6 +189,7 @@ class TurnTaker(Listening):
         self._now_ns = now_ns
         self._out = []
         action()
+        self._tell_company()
         return self._out
 
     def _begin_text(
@@ -254,6 +256,8 @@ class TurnTaker(Listening):
         self._overlap = self._overlap_segment = None
         self._paused_answer = False
         self._attention.answered(message.ended_ns)
+        if outcome == "answered" and overlap is None and turn.was_listened_to(message.ended_ns):
+            self._bearings.answered(turn.direction_deg, self._now_ns)
         self._finish(turn, "lost" if message.error and not played else outcome, played)
         if overlap is not None and segment is not None:
             self._take_floor(segment)  # who still speaks when the answer is over has the floor
@@ -328,6 +332,7 @@ class TurnTaker(Listening):
         EndOfTurn: Listening._on_end_of_turn,
         NearEnd: Overlapping._on_near_end,
         WakeWord: _on_wake_word,
+        SpeechAside: Listening._on_aside,
         MuteState: _on_mute,
         Transcript: Listening._on_transcript,
         PartialTranscript: Listening._on_partial,

@@ -36,3 +36,8 @@ def direction_of_speech(
     loud = loud[:: 1 + len(loud) // _MOST_BLOCKS]
     apart = np.abs((loud[:, None] - loud[None, :] + 180.0) % 360.0 - 180.0)
     return float(loud[np.argmin(apart.sum(axis=1))] % 360.0)
+
+
+def apart_deg(one_deg: float, other_deg: float) -> float:
+    """The angle between two bearings, 0 to 180."""
+    return abs((one_deg - other_deg + 180.0) % 360.0 - 180.0)

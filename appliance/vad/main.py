@@ -17,6 +17,7 @@ from appliance.ipc.worker import Cancelled, Emit, Worker
 from appliance.messages import (
     LOCAL_SESSION,
     BlocksReady,
+    Company,
     EndOfTurn,
     Sessions,
     SpeechPaused,
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 TOPICS = (
     *(ring_topic(mic_ring(session_id)) for session_id in (LOCAL_SESSION, *REMOTE_SESSIONS)),
     Sessions.topic,
+    Company.topic,
 )
 _JUDGEMENT_BOUND_MS = 5_000
 _CERTAIN = 2.0
@@ -112,6 +114,8 @@ class _Service:
                 self._hear(session, message)
         elif isinstance(message, Sessions):
             self._follow(message)
+        elif isinstance(message, Company) and message.session_id == LOCAL_SESSION:
+            self._by_mic[mic_ring(LOCAL_SESSION)].stream.company(message)
         if self._judge is not None:
             for judgement in self._judge.results():
                 self._bus.publish(judgement)

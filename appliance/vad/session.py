@@ -45,6 +45,7 @@ class Session:
             blocks,
             direction_deg=announcement.direction_deg,
             far_end_active=announcement.far_end_active,
+            aside=announcement.aside,
         )
         if self._listener is not None:
             calls = [call for block in blocks if (call := self._listener.take(block))]

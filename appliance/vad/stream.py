@@ -9,8 +9,10 @@ import numpy as np
 from appliance.audio.blocks import BLOCK_SAMPLES, RATE_HZ, Samples
 from appliance.ipc.audio_ring import Block
 from appliance.messages import (
+    Company,
     Message,
     NearEnd,
+    SpeechAside,
     SpeechContinued,
     SpeechEnded,
     SpeechEvent,
@@ -20,6 +22,7 @@ from appliance.messages import (
 )
 from appliance.vad import detector as detection
 from appliance.vad.detector import SpeechDetector, State
+from appliance.vad.direction import apart_deg
 from appliance.vad.engine import FRAME_SAMPLES, VoiceDetector
 from appliance.vad.near_end import NearEndReflex
 from appliance.vad.timeline import Timeline
@@ -29,6 +32,13 @@ ANNOUNCED_BLOCKS = 2
 """So many of the newest blocks an announcement's direction is about."""
 CONTINUED_SAMPLES = RATE_HZ // 3
 """`SpeechContinued` comes so often while speech lasts."""
+_LATELY_SAMPLES = RATE_HZ // 2
+"""`SpeechContinued` says where this much of the newest speech came from."""
+_ASIDE_SAMPLES = RATE_HZ // 2
+"""So much speech makes a `SpeechAside`."""
+_ASIDE_SPEECH = 0.5
+_SAME_DEG = 30.0
+"""So near to each other, two directions are one."""
 _BEFORE_ONSET_SAMPLES = RATE_HZ // 5
 """The reflex lags at soft onsets."""
 
@@ -75,6 +85,10 @@ class SpeechStream:
         self._frame_begin = 0
         self._told_at = 0
         """Where the segment's latest message was sent."""
+        self._company = Company(session_id=session_id, partner_deg=None, engaged=False)
+        self._aside_samples = 0
+        """Of speech aside that nobody was told of."""
+        self._frame_aside = False
         self._far_end_met = False
         """Whether the loudspeaker played since the reflex's alarm."""
 
@@ -84,6 +98,7 @@ class SpeechStream:
         *,
         direction_deg: float | None = None,
         far_end_active: bool = False,
+        aside: bool = False,
     ) -> list[Message]:
         """Take new blocks, in order; blocks that are missing between them count as silence.
 
@@ -91,7 +106,9 @@ class SpeechStream:
             blocks: as the ring's reader gives them.
             direction_deg: where the newest of them came from, as announced.
             far_end_active: whether the loudspeaker played meanwhile, as announced.
+            aside: whether only others than the partner were heard, as announced.
         """
+        unwanted = aside and self._is_unwanted(direction_deg)
         messages: list[Message] = []
         first_announced = len(blocks) - ANNOUNCED_BLOCKS
         for index, block in enumerate(blocks):
@@ -102,21 +119,34 @@ class SpeechStream:
             position = number * BLOCK_SAMPLES
             self._turn.add(position, block.samples, far_end_active=far_end_active)
             was_active = self._reflex.active
-            self._reflex.take_block(
-                position, level_db, block.near_end, far_end_active=far_end_active
-            )
-            speech = self._take(position, block)
+            near_end = 0.0 if unwanted else block.near_end
+            self._reflex.take_block(position, level_db, near_end, far_end_active=far_end_active)
+            self._frame_aside = unwanted
+            speech = self._take(position, block, near_end)
             self._far_end_met = far_end_active or (was_active and self._far_end_met)
             if self._reflex.active is not was_active:
                 messages.append(self._near_end(position + BLOCK_SAMPLES))
             messages += speech
         return messages
 
+    def company(self, message: Company) -> None:
+        """Know from now on who is in the conversation, and leave the others out."""
+        self._company = message
+
+    def _is_unwanted(self, direction_deg: float | None) -> bool:
+        """Whether what comes from elsewhere than the partner is not for the appliance."""
+        company = self._company
+        if direction_deg is None:
+            return False
+        if company.engaged and company.partner_deg is not None:
+            return apart_deg(direction_deg, company.partner_deg) > _SAME_DEG
+        return any(apart_deg(direction_deg, deg) <= _SAME_DEG for deg in company.background_deg)
+
     def turn_so_far(self) -> Samples:
         """The sound of the turn up to the newest block, (n,), its last 8 s at most."""
         return self._turn.so_far()
 
-    def _take(self, position: int, block: Block) -> list[Message]:
+    def _take(self, position: int, block: Block, near_end: float) -> list[Message]:
         samples = block.samples
         messages: list[Message] = []
         if self._filled and position != self._frame_begin + self._filled:
@@ -129,7 +159,7 @@ class SpeechStream:
             n = min(FRAME_SAMPLES - self._filled, len(samples) - taken)
             self._frame[self._filled : self._filled + n] = samples[taken : taken + n]
             self._filled += n
-            self._belief += n * block.near_end
+            self._belief += n * near_end
             taken += n
             if self._filled == FRAME_SAMPLES:
                 self._filled = 0
@@ -138,12 +168,15 @@ class SpeechStream:
 
     def _judge_frame(self) -> list[Message]:
         # what an echo canceller leaves still sounds like speech, but nobody speaks
-        probability = self._voice.probability(self._frame) * self._belief / FRAME_SAMPLES
+        sounds = self._voice.probability(self._frame)
+        probability = sounds * self._belief / FRAME_SAMPLES
         level_db = detection.frame_level_db(self._frame)
         begin, end = self._frame_begin, self._frame_begin + FRAME_SAMPLES
         self._reflex.take_frame(begin, end, probability)
         events = self._detector.step(begin, probability, level_db)
         messages = [self._message(event) for event in events]
+        if self._frame_aside and sounds >= _ASIDE_SPEECH:
+            messages += self._note_aside(end)
         start = self._detector.open_segment
         if events:
             self._told_at = end
@@ -159,10 +192,27 @@ class SpeechStream:
                     utterance_id=self._timeline.utterance_id(start),
                     spans=self._timeline.spans(start, end),
                     speech_start_ns=self._timeline.time_ns(start),
-                    direction_deg=self._timeline.direction_deg(start, end),
+                    direction_deg=self._timeline.direction_deg(
+                        max(start, end - _LATELY_SAMPLES), end
+                    ),
                 )
             )
         return messages
+
+    def _note_aside(self, end: int) -> list[Message]:
+        """Somebody speaks who is not listened to: tell of it now and then."""
+        self._aside_samples += FRAME_SAMPLES
+        if self._aside_samples < _ASIDE_SAMPLES:
+            return []
+        voiced_ms, self._aside_samples = self._aside_samples * 1000 / RATE_HZ, 0
+        direction_deg = self._timeline.direction_deg(max(0, end - _ASIDE_SAMPLES), end)
+        if direction_deg is None:
+            return []
+        return [
+            SpeechAside(
+                session_id=self._session_id, direction_deg=direction_deg, voiced_ms=voiced_ms
+            )
+        ]
 
     def _near_end(self, end: int) -> NearEnd:
         begin = max(0, self._reflex.onset - _BEFORE_ONSET_SAMPLES)

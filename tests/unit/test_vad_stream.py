@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from appliance.audio.blocks import BLOCK_NS, BLOCK_SAMPLES, Samples
 from appliance.ipc.audio_ring import Block
 from appliance.messages import (
+    Company,
     Message,
     NearEnd,
     Span,
+    SpeechAside,
     SpeechContinued,
     SpeechEnded,
     SpeechEvent,
@@ -160,6 +162,48 @@ def test_an_utterance_says_where_it_comes_from() -> None:
 def test_without_directions_none_is_claimed() -> None:
     messages = stream().step(blocks([(1_000, 2_000)], 3_500))
     assert all(message.direction_deg is None for message in told(messages))
+
+
+USER_DEG, TELEVISION_DEG = 37.0, 150.0
+
+
+def heard_beside(company: Company, direction_deg: float, *, aside: bool) -> list[Message]:
+    """A second of speech from there, as it is told of."""
+    it, messages = stream(), []
+    it.company(company)
+    whole = blocks([(500, 1_500)], 3_000)
+    for first in range(0, len(whole), 2):
+        messages += it.step(whole[first : first + 2], direction_deg=direction_deg, aside=aside)
+    return messages
+
+
+@pytest.mark.parametrize(
+    ("engaged", "background", "direction", "aside", "listened"),
+    [
+        (True, (), TELEVISION_DEG, True, False),
+        (True, (), TELEVISION_DEG, False, True),  # the partner speaks, too
+        (True, (), USER_DEG, True, True),
+        (False, (), TELEVISION_DEG, True, True),  # nobody has the floor: a second person
+        (False, (TELEVISION_DEG,), TELEVISION_DEG, True, False),
+        (False, (TELEVISION_DEG,), 250.0, True, True),
+    ],
+)
+def test_who_is_not_meant_is_left_out(
+    engaged: bool,
+    background: tuple[float, ...],
+    direction: float,
+    aside: bool,
+    listened: bool,
+) -> None:
+    company = Company(
+        session_id="local", partner_deg=USER_DEG, engaged=engaged, background_deg=background
+    )
+    messages = heard_beside(company, direction, aside=aside)
+    assert bool(only(SpeechStarted, messages)) is listened
+    asides = only(SpeechAside, messages)
+    assert bool(asides) is not listened
+    assert all(message.direction_deg == direction for message in asides)
+    assert sum(message.voiced_ms for message in asides) <= 1_000
 
 
 def test_an_announcement_speaks_only_for_its_own_blocks() -> None:
