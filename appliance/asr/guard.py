@@ -105,13 +105,17 @@ def is_confirmed(first: Transcription, second: Transcription, audio_s: float) ->
     A decoder that loops or invents does so differently each time; one that is merely unsure says
     the same again, with any context.
     """
-    return says_the_same(first, second) and not is_lost(second, audio_s)
-
-
-def says_the_same(first: Transcription, second: Transcription) -> bool:
-    """Return whether two hearings have the same words."""
     said, again = (re.findall(r"\w+", heard.text.lower()) for heard in (first, second))
-    return said == again
+    return said == again and not is_lost(second, audio_s)
+
+
+def is_invented(first: Transcription, second: Transcription) -> bool:
+    """Return whether the second hearing goes round in circles of other words than the first.
+
+    Who really repeats himself is heard with the same words, if not as often.
+    """
+    said, again = (set(re.findall(r"\w+", heard.text.lower())) for heard in (first, second))
+    return is_looping(second) and 2 * len(said & again) < len(said | again)
 
 
 def spoken_text(text: str) -> str:

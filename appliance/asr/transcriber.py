@@ -16,11 +16,10 @@ from appliance.asr.features import FULL_FRAMES, SAMPLE_RATE_HZ, context_frames
 from appliance.asr.guard import (
     Verdict,
     is_confirmed,
-    is_looping,
+    is_invented,
     is_lost,
     is_suspect,
     judge,
-    says_the_same,
     spoken_text,
     spoken_words,
 )
@@ -172,7 +171,7 @@ class Transcriber:
             confirmed = is_confirmed(heard, again, len(samples) / SAMPLE_RATE_HZ)
             if verdict is Verdict.RETRY and confirmed:
                 verdict = Verdict.OK
-            elif verdict is Verdict.OK and is_looping(again) and not says_the_same(heard, again):
+            elif verdict is Verdict.OK and is_invented(heard, again):
                 verdict = Verdict.NOTHING_SAID  # whatever it was, these are not its words
             heard, retries, timings = again, retries + 1, timings + again.timings
         return replace(_utterance(heard, verdict, samples), retries=retries, timings=timings)
