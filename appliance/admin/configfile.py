@@ -30,7 +30,7 @@ _READERS: dict[str, tuple[str, ...]] = {
     "front_end": ("capture",),
     "vad.preroll_ms": ("vad", "conductor"),
     "vad.fallback_ms": ("vad", "conductor"),
-    "asr.language": ("asr", "mind", "conductor"),
+    "asr.language": ("asr", "llm", "mind", "tts", "conductor"),
     "asr.model": ("asr", "mind", "conductor"),
     "llm.model": _TALKERS,
     "llm.max_tokens": _TALKERS,

@@ -421,7 +421,8 @@ def test_a_vocabulary_out_of_range_is_refused(text):
 def test_every_intent_has_an_example_that_is_understood(language):
     understanding = load_intents(PROJECT_ROOT / "config" / "intents", language)
     examples = json.loads((FOLDER / "examples.json").read_text(encoding="utf-8"))[language]
-    assert set(examples) == understanding.intents
+    # these tell what it cannot do, or leaves to the language model
+    assert set(examples) == understanding.intents - {"model", "unknowable", "undoable"}
     for intent, sentences in examples.items():
         for sentence in sentences:
             understood = understanding.understand(sentence)
