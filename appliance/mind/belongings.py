@@ -18,7 +18,7 @@ from appliance.mind.clocks import Clock, SystemClock, local_zone_name
 from appliance.mind.memory import FACT_DECODER, Memory, Who
 from appliance.mind.sayings import length
 from appliance.mind.skills import OWNER
-from appliance.mind.store import Database, StoreError, Table, credential_key
+from appliance.mind.store import Database, StoreError, StoreKeyError, Table, credential_key
 from appliance.mind.timer_items import DECODER as ITEM_DECODER
 from appliance.mind.timer_items import Item, Timer
 from appliance.mind.timers import Timers
@@ -80,7 +80,7 @@ class Belongings:
             secret = credential_key()
             encrypted = secret is not None
             database = Database(config.mind_path, secret)
-        except StoreError as error:
+        except (StoreError, StoreKeyError) as error:
             problem = f"nothing can be kept: {error}"
             logger.error("%s", problem)
         if database is not None and database.set_aside is not None:
