@@ -1,0 +1,233 @@
+"""The real process mind on its own, with the caller as its conductor: for benches and tests."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from appliance import config as configuration
+from appliance.errors import ApplianceError
+from appliance.ipc.bus import Bus, Client, subscribe
+from appliance.messages import (
+    LOCAL_SESSION,
+    Commit,
+    Consider,
+    Considered,
+    Done,
+    Heartbeat,
+    Message,
+    Outcome,
+    Request,
+    Ringing,
+    SpeechSettings,
+    TurnRecord,
+    heartbeat_topic,
+)
+
+START_BOUND_S = 60.0
+ANSWER_BOUND_S = 10.0
+_EAR_MS = 100
+_M = TypeVar("_M", bound=Message)
+
+
+class MindProcess:
+    """Starts, kills and talks to ``python -m appliance.ipc.process mind``.
+
+    Args:
+        runtime_dir: with a path short enough for sockets; of this process alone.
+        data_dir: where mind keeps what it keeps.
+        environment: further variables.
+    """
+
+    def __init__(
+        self, runtime_dir: Path, data_dir: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.runtime_dir = runtime_dir
+        self._environment = {
+            **os.environ,
+            configuration.ENV_RUNTIME_DIR: str(runtime_dir),
+            "APPLIANCE_MIND__DATA_DIR": str(data_dir),
+            **(environment or {}),
+        }
+        self._conductor = Bus(runtime_dir=runtime_dir, process="conductor")
+        topics = [kind.topic for kind in (Considered, Done, Ringing, SpeechSettings)]
+        self._ear = subscribe(runtime_dir, [*topics, heartbeat_topic("mind")])
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ids = (f"q{n}" for n in itertools.count(1))
+        self._life = 0
+        self.beat: Heartbeat | None = None
+        """The last one heard."""
+        self.rung: list[tuple[int, Ringing]] = []
+        """What was told to ring, and when it was heard: monotonic nanoseconds."""
+
+    def __enter__(self) -> MindProcess:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+        self._ear.close()
+        self._conductor.close()
+
+    # --- its life ----------------------------------------------------------------------------
+
+    def start(self, environment: Mapping[str, str] | None = None) -> Heartbeat:
+        """Start it and wait until it takes questions; returns the heartbeat that says so.
+
+        Args:
+            environment: variables of this life only.
+        """
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "appliance.ipc.process", "mind"],
+            env={**self._environment, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        old = self._life
+
+        def ready(message: Message) -> bool:
+            return isinstance(message, Heartbeat) and (
+                message.life != old and message.state != "starting"
+            )
+
+        beat = self.hear(ready, START_BOUND_S)
+        assert isinstance(beat, Heartbeat)
+        self._life = beat.life
+        return beat
+
+    def kill(self) -> None:
+        """As a crash does: nothing is put away."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """As the supervisor does; returns the exit status."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> int:
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        process.send_signal(how)
+        return process.wait(10)
+
+    # --- talking to it -----------------------------------------------------------------------
+
+    def hear(self, wanted: Callable[[Message], bool], within_s: float) -> Message:
+        """Wait for a message.
+
+        Raises:
+            ApplianceError: it does not come in time.
+        """
+        until = time.monotonic() + within_s
+        while time.monotonic() < until:
+            self._conductor.receive(0)  # beats
+            message = self._ear.receive(_EAR_MS)
+            if isinstance(message, Ringing):
+                self.rung.append((time.monotonic_ns(), message))
+            elif isinstance(message, Heartbeat):
+                self.beat = message
+            if message is not None and wanted(message):
+                return message
+        raise ApplianceError(f"mind did not say what was waited for within {within_s:g} s")
+
+    def hear_ringing(self, within_s: float, *, ids: int = 1) -> tuple[int, Ringing]:
+        """Wait until so many ring; when that was heard, and what."""
+        self.hear(lambda m: isinstance(m, Ringing) and len(m.ids) == ids, within_s)
+        return self.rung[-1]
+
+    def consider(
+        self, text: str, *, session_id: str = LOCAL_SESSION, in_dialogue: bool = False
+    ) -> Considered:
+        """What mind says of a question."""
+        request_id = next(self._ids)
+        self._conductor.publish(
+            Consider(
+                session_id=session_id, request_id=request_id, text=text, in_dialogue=in_dialogue
+            )
+        )
+        answer = self.hear(
+            lambda m: isinstance(m, Considered) and m.request_id == request_id, ANSWER_BOUND_S
+        )
+        assert isinstance(answer, Considered)
+        return answer
+
+    def commit(self, considered: Considered, call: str = "") -> str | None:
+        """The turn is over; what became of it, where something was to be done."""
+        self.tell(considered, call)
+        if not (considered.acts or call):
+            return None
+        request_id = considered.request_id
+        done = self.hear(
+            lambda m: isinstance(m, Done) and m.request_id == request_id, ANSWER_BOUND_S
+        )
+        assert isinstance(done, Done)
+        return done.reply
+
+    def tell(self, considered: Considered, call: str = "") -> None:
+        """The turn is over, whatever becomes of it."""
+        self._conductor.publish(
+            Commit(session_id=considered.session_id, request_id=considered.request_id, call=call)
+        )
+
+    def say(self, text: str, llm: str = "I see.", *, in_dialogue: bool = False) -> str:
+        """A whole turn; what was said in it, by mind or in llm's place."""
+        considered = self.consider(text, in_dialogue=in_dialogue)
+        done = self.commit(considered)
+        reply = done if done is not None else considered.reply or llm
+        self.record(text, reply, considered.intent)
+        return reply
+
+    def record(
+        self, text: str, reply: str, mark: str = "", *, outcome: Outcome = "answered"
+    ) -> None:
+        """Tell, as the conductor does, how a turn ended."""
+        now_ns = time.monotonic_ns()
+        self._conductor.publish(
+            TurnRecord(
+                session_id=LOCAL_SESSION,
+                turn_id=next(self._ids),
+                source="speech",
+                outcome=outcome,
+                transcript=text,
+                reply=reply,
+                utterance_ids=(),
+                speech_end_ns=now_ns,
+                audible_ns=now_ns,
+                voice_to_voice_ms=0.0,
+                contributions_ms={},
+                marks=(mark,) if mark else (),
+            )
+        )
+
+    def request(self, request: Request, kind: type[_M]) -> _M:
+        """Send a request as the panel does; returns its answer.
+
+        Raises:
+            ApplianceError: no answer, or one of another kind.
+        """
+        client = Client(self.runtime_dir, "mind")
+        try:
+            client.send(request)
+            answer = None
+            until = time.monotonic() + ANSWER_BOUND_S
+            while answer is None and time.monotonic() < until:
+                self._conductor.receive(0)
+                answer = client.receive(_EAR_MS)
+        finally:
+            client.close()
+        if not isinstance(answer, kind):
+            raise ApplianceError(f"mind answered {answer!r}")
+        return answer
