@@ -300,9 +300,7 @@ class Listening(Overlapping):
     def _on_reply(self, chunk: ReplyChunk) -> None:
         turn = self._turn
         if turn is not None and turn.generate and turn.generate.request_id == chunk.request_id:
-            facts = turn.considered is not None and turn.considered.facts
-            # of a question with facts after it llm judges the end of the facts
-            turn.words_end_probability = None if facts else chunk.question_complete
+            turn.words_end_probability = chunk.question_complete
         super()._on_reply(chunk)
         if turn is not None and turn is self._turn and turn.segments:
             self._plan_commit(turn)

@@ -165,8 +165,8 @@ class LlamaCppEngine:
         tokens = self._vocabulary.chat(kept, reply_follows=True)
         self._switch(session_id, tokens)
         self._complete = None
-        piece_of, is_end = self._vocabulary.piece, self._vocabulary.is_end
-        cached = self._evaluate(tokens, cancelled, last_word(tokens, is_end, piece_of))
+        piece_of = self._vocabulary.piece
+        cached = self._evaluate(tokens, cancelled, self._end_of_question(kept, tokens))
         self._stats = GenerationStats(
             prompt_tokens=len(tokens), cached_tokens=cached, question_complete=self._complete
         )
@@ -186,7 +186,7 @@ class LlamaCppEngine:
             token = self._sampler.sample(self._context, checked)
             now_ns = time.monotonic_ns()
             first_ns = first_ns or now_ns
-            if token is None or is_end(token):
+            if token is None or self._vocabulary.is_end(token):
                 finish = "stop"
                 break
             generated += 1
@@ -293,6 +293,14 @@ class LlamaCppEngine:
             if at is not None and at < len(batch):
                 self._complete = probability_of(self._endings, self._logits(at))
         return cached
+
+    def _end_of_question(self, messages: Sequence[ChatMessage], tokens: list[int]) -> int | None:
+        """The index of the question's last word: what is remarked in further lines is no part."""
+        asked = messages[-1].text.strip().partition("\n")[0]
+        question = ChatMessage(messages[-1].role, asked)
+        alone = self._vocabulary.chat((*messages[:-1], question), reply_follows=True)
+        at = last_word(alone, self._vocabulary.is_end, self._vocabulary.piece)
+        return at if at is not None and at < in_common(alone, tokens) else None
 
     def _forget(self, count: int) -> None:
         """Take back the last tokens that were evaluated: they were guessed wrong."""

@@ -323,3 +323,16 @@ def test_a_grammar_that_is_none_is_an_error_and_no_end(engine):
         with pytest.raises(LlmError, match="grammar"):
             list(engine.generate(messages, max_tokens=3, cancelled=never, grammar=wrong))
     assert "Rome" in answer(engine, messages, 40)
+
+
+def test_a_remark_after_the_question_does_not_change_whether_it_is_complete(engine):
+    def complete(text: str) -> float | None:
+        asked = [ChatMessage("user", text)]
+        list(engine.generate(asked, max_tokens=1, cancelled=lambda: False))
+        return engine.stats.question_complete
+
+    alone = complete("What is the name of my dog?")
+    assert alone is not None
+    assert complete("What is the name of my dog?\n(My dog is called Rex and") == pytest.approx(
+        alone, abs=0.02
+    )
