@@ -48,6 +48,7 @@ async (seconds) => {
   const context = new AudioContext({ sampleRate: 16000 });
   const source = context.createMediaStreamSource(document.querySelector("audio").srcObject);
   const tap = context.createScriptProcessor(1024, 1, 1);
+  window.recording = [context, source, tap]; // else they are collected
   const parts = [];
   tap.onaudioprocess = (event) => parts.push(event.inputBuffer.getChannelData(0).slice());
   source.connect(tap).connect(context.destination);
@@ -289,3 +290,116 @@ def test_without_permission_it_says_what_to_do_and_the_page_works_in_chinese(wor
     expect(page.get_by_role("button", name="Start talking")).to_be_visible()
     page.goto(f"http://localhost:{world.panel.port}/language?to=zh&back=/voice")
     expect(page.get_by_role("button", name="开始对话")).to_be_visible()
+
+
+# --- how long it takes -------------------------------------------------------------------------
+
+_BEEPS = 20
+_BEEP_S = 0.04
+_LOUD = 0.05
+_BEEPER = """
+() => {
+  const context = new AudioContext();
+  const microphone = context.createMediaStreamDestination();
+  const hum = new ConstantSourceNode(context, { offset: 1e-4 }); // without it nothing is sent
+  hum.connect(microphone);
+  hum.start();
+  window.microphone = [context, microphone, hum]; // else they are collected
+  navigator.mediaDevices.getUserMedia = async () => microphone.stream;
+  window.beep = async () => {
+    const at = context.currentTime + 0.05;
+    const tone = new OscillatorNode(context, { frequency: 1000 });
+    tone.connect(microphone);
+    tone.start(at);
+    tone.stop(at + 0.04);
+    while (context.currentTime < at + 0.04) await new Promise((done) => setTimeout(done));
+    return performance.now();
+  };
+}
+"""
+"""A microphone that beeps; tells when the last sample of a beep was there."""
+_LISTENER = """
+() => {
+  const context = new AudioContext();
+  const source = context.createMediaStreamSource(document.querySelector("audio").srcObject);
+  const tap = context.createScriptProcessor(256, 1, 1);
+  window.listening = [context, source, tap]; // else they are collected
+  window.heard = [];
+  let loud = 0;
+  tap.onaudioprocess = (event) => {
+    const now = performance.now();
+    const samples = event.inputBuffer.getChannelData(0);
+    const at = samples.findIndex((sample) => Math.abs(sample) > 0.05);
+    if (at < 0) return;
+    if (now - loud > 300) window.heard.push(now - 1000 * (samples.length - at) / context.sampleRate);
+    loud = now;
+  };
+  source.connect(tap).connect(context.destination);
+}
+"""
+"""Tells when the first audible sample of each sound came out of the page's jitter buffer."""
+
+
+def clock_offset_ms(page: Page) -> float:
+    """What to add to the page's ``performance.now()`` for this machine's monotonic clock."""
+    found = []
+    for _ in range(30):
+        before = time.monotonic_ns()
+        there_ms = page.evaluate("performance.now()")
+        after = time.monotonic_ns()
+        found.append((after - before, (before + after) / 2e6 - there_ms))
+    return min(found)[1]
+
+
+def percentiles(delays_ms: list[float]) -> tuple[float, float]:
+    return float(np.percentile(delays_ms, 50)), float(np.percentile(delays_ms, 95))
+
+
+def test_what_the_way_to_the_browser_and_back_adds(world, record_property):
+    """Wanted: at most 120 ms p95 for both ways together, beyond what the local session takes."""
+    page = world.page()
+    page.evaluate(_BEEPER)
+    ear = subscribe(world.panel.runtime_dir, [ring_topic(MIC)])
+    page.get_by_role("button", name="Start talking").click()
+    expect(page.locator("#voice-state")).to_have_text("Ready")
+    page.evaluate(_LISTENER)
+    offset_ms = clock_offset_ms(page)
+
+    reader = RingReader(world.prefix, MIC)
+    there: list[float] = []
+    for _ in range(_BEEPS):
+        page.evaluate("() => { window.done = window.beep(); }")
+        loud_ms, until = 0.0, time.monotonic() + 1.0
+        while time.monotonic() < until:
+            message = ear.receive(50)
+            if isinstance(message, BlocksReady):
+                reader.announced(message)
+                now_ms = time.monotonic_ns() / 1e6
+                if any(np.max(np.abs(block.samples)) > _LOUD for block in reader.read()):
+                    loud_ms = now_ms
+        there.append(loud_ms - (page.evaluate("window.done") + offset_ms))
+
+    ring = RingWriter(world.prefix, speaker_format("remote.1"))
+    tts = world.panel.buses["tts"]
+    tone = (0.5 * np.sin(2 * np.pi * 1000 * np.arange(BLOCK_SAMPLES) / RATE_HZ)).astype(np.float32)
+    begun = []
+    for _ in range(_BEEPS):
+        begin_ns = time.monotonic_ns() + 20_000_000
+        begun.append(begin_ns / 1e6)
+        for index in range(20):
+            time_ns = begin_ns + index * 10_000_000
+            time.sleep(max(0, time_ns - 20_000_000 - time.monotonic_ns()) / 1e9)
+            tts.publish(ring.write(tone, time_ns))
+        page.wait_for_timeout(800)
+    ring.close()
+    heard = [at + offset_ms for at in page.evaluate("window.heard")]
+    assert len(heard) == _BEEPS
+    back = [at - begin for at, begin in zip(heard, begun, strict=True)]
+
+    for name, delays_ms in (("browser_to_ring", there), ("ring_to_browser", back)):
+        p50_ms, p95_ms = percentiles(delays_ms)
+        record_property(name, {"p50_ms": round(p50_ms, 1), "p95_ms": round(p95_ms, 1)})
+        sys.stdout.write(f"{name}: p50 {p50_ms:.1f} ms, p95 {p95_ms:.1f} ms\n")
+    assert percentiles(there)[1] + percentiles(back)[1] <= 150
+    reader.close()
+    ear.close()

@@ -190,6 +190,7 @@ async function connect() {
   own.addTrack(microphone.getAudioTracks()[0], microphone);
   const channel = own.createDataChannel("events");
   channel.addEventListener("message", ({ data }) => { if (peer === own) take(JSON.parse(data)); });
+  channel.addEventListener("close", () => { if (peer === own) lost("network"); });
   own.addEventListener("icecandidate", ({ candidate }) => {
     if (peer === own && candidate?.candidate) {
       send({ type: "candidate", candidate: candidate.candidate, mid: candidate.sdpMid ?? "0" });
