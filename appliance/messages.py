@@ -439,6 +439,16 @@ class Prepare(Message, frozen=True, kw_only=True):
     """The beginning of the question, as far as it is certain."""
 
 
+class QuestionRead(Message, frozen=True, kw_only=True):
+    """What llm thinks of a question: known long before it has written the answer's first words."""
+
+    topic: ClassVar[str] = "llm.question"
+    session_id: str
+    request_id: str
+    complete: float
+    """As `ReplyChunk.question_complete`."""
+
+
 class ReplyChunk(Message, frozen=True, kw_only=True):
     """A clause or sentence of the answer, in order, while the rest is still being written."""
 
@@ -889,7 +899,7 @@ TOPICS: dict[str, TopicSpec] = {
             WakeWord,
         ),
         *_event("asr", Transcript, PartialTranscript),
-        *_event("llm", ReplyChunk),
+        *_event("llm", QuestionRead, ReplyChunk),
         *_event("mind", Considered, Done, Ringing),
         TopicSpec(
             topic=SpeechSettings.topic, message=SpeechSettings, publisher="mind", rate_hz=1.0

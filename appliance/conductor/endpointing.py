@@ -25,6 +25,8 @@ _WITHOUT_WORDS = -0.5
 _LEAST_ODDS = 1e-4
 _LEAST_CAUTION = 0.25
 """The share of the speaker's own pauses that counts however finished it sounds."""
+_UNFINISHED_ODDS = -4.5
+"""Log-odds of words that nobody ends with, as far as they are not doubted more already."""
 _DECAY = 0.8
 _MARGIN = 1.2
 
@@ -41,17 +43,21 @@ class EndpointingSettings:
     """Probability from which it sounds finished."""
 
 
-def finished_odds(sound: float | None, words: float | None) -> float | None:
-    """The log-odds that the turn is complete, of two probabilities; None when both are unknown.
+def finished_odds(
+    sound: float | None, words: float | None, *, unfinished: bool = False
+) -> float | None:
+    """The log-odds that the turn is complete, of two probabilities; None when nothing is known.
 
     Args:
         sound: by the sound of the last words.
         words: that the sentence ends after the last word.
+        unfinished: the last word is one that nobody ends with.
     """
-    if sound is None and words is None:
+    if sound is None and words is None and not unfinished:
         return None
     by_sound = 0.0 if sound is None else _SOUND_WEIGHT * _log_odds(sound)
-    return by_sound + (_WITHOUT_WORDS if words is None else _log_odds(words))
+    by_words = _WITHOUT_WORDS if words is None else _log_odds(words)
+    return by_sound + (min(by_words, _UNFINISHED_ODDS) if unfinished else by_words)
 
 
 def silence_needed_ms(odds: float | None, settings: EndpointingSettings) -> int:
@@ -84,10 +90,12 @@ class Endpointing:
         )
         self._own_pause_ms = 0.0
 
-    def silence_needed_ms(self, sound: float | None, words: float | None = None) -> int:
+    def silence_needed_ms(
+        self, sound: float | None, words: float | None = None, *, unfinished: bool = False
+    ) -> int:
         """Silence that ends the turn, from `end_of_turn_ms` to 2 s; see `finished_odds`."""
         settings = self._settings
-        odds = finished_odds(sound, words)
+        odds = finished_odds(sound, words, unfinished=unfinished)
         needed_ms = silence_needed_ms(odds, settings)
         caution = 1.0
         if odds is not None:

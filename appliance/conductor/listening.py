@@ -15,13 +15,14 @@ from appliance.conductor.ledger import Ledger
 from appliance.conductor.misheard import Misheard
 from appliance.conductor.overlapping import Overlapping
 from appliance.conductor.turn import Segment, Turn, TurnSettings, merge_spans
-from appliance.conductor.words import is_stop
+from appliance.conductor.words import is_stop, is_unfinished
 from appliance.messages import (
     Company,
     Considered,
     EndOfTurn,
     PartialTranscript,
     Prepare,
+    QuestionRead,
     ReplyChunk,
     SpeechAside,
     SpeechContinued,
@@ -289,9 +290,10 @@ class Listening(Overlapping):
         if self._state != "listening" or not segment.paused:
             return
         sound, words = turn.end_of_turn_probability, turn.words_end_probability
-        if sound is None and words is None:
+        unfinished = is_unfinished(turn.words() or "")
+        if sound is None and words is None and not unfinished:
             return
-        silence_ms = self._endpointing.silence_needed_ms(sound, words)
+        silence_ms = self._endpointing.silence_needed_ms(sound, words, unfinished=unfinished)
         if words is None and self._settings.think_ahead:
             silence_ms = max(silence_ms, self._settings.fallback_ms)
         turn.commit_at_ns = segment.speech_end_ns + silence_ms * 1_000_000
@@ -299,11 +301,20 @@ class Listening(Overlapping):
 
     def _on_reply(self, chunk: ReplyChunk) -> None:
         turn = self._turn
-        if turn is not None and turn.generate and turn.generate.request_id == chunk.request_id:
-            turn.words_end_probability = chunk.question_complete
+        self._take_opinion(chunk.request_id, chunk.question_complete)
         super()._on_reply(chunk)
         if turn is not None and turn is self._turn and turn.segments:
             self._plan_commit(turn)
+
+    def _on_question_read(self, message: QuestionRead) -> None:
+        self._take_opinion(message.request_id, message.complete)
+        if self._turn is not None and self._turn.segments:
+            self._plan_commit(self._turn)
+
+    def _take_opinion(self, request_id: str, complete: float | None) -> None:
+        turn = self._turn
+        if turn is not None and turn.generate and turn.generate.request_id == request_id:
+            turn.words_end_probability = complete
 
     def _on_considered(self, message: Considered) -> None:
         super()._on_considered(message)
@@ -369,6 +380,7 @@ class Listening(Overlapping):
             return
         if turn.asked != text:
             self._ask(turn, text)
+        self._plan_commit(turn)
 
     def _answer_when_transcribed(self, turn: Turn) -> None:
         text = turn.words()

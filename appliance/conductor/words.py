@@ -31,6 +31,18 @@ _STOP_STARTS = re.compile(
     r"(?:(?:oh|ok|okay|please|hey|well)\s+)*(?:stop|wait|no|hold on|excuse me|hang on|shut up|"
     r"be quiet|quiet|enough|cancel|停|等|不)\b"
 )
+_NEVER_LAST = """
+a an the my your his her its our their and or but because than if whether although while um uh er
+erm 和 跟 但是 因为 如果 或者
+"""
+_UNFINISHED_WORDS = frozenset(_NEVER_LAST.split())
+"""No sentence ends with one of them."""
+_SELDOM_LAST = """
+of to for with from at by about into between during without as which every very is are was were am
+be been has had does i'm you're he's she's it's we're they're what's that's who's i'd i'll i've
+"""
+_SELDOM_LAST_WORDS = frozenset(_SELDOM_LAST.split())
+"""A sentence that ends with one of them is a question."""
 _LIKE_ECHO = 80.0
 """Similarity in percent from which three and more words are the appliance's own."""
 _LONG_WORD = 6
@@ -57,6 +69,17 @@ def is_stop(text: str) -> bool:
 def starts_interruption(text: str) -> bool:
     """Whether the first words claim the floor, whatever follows."""
     return _STOP_STARTS.match(plain(text)) is not None
+
+
+def is_unfinished(text: str) -> bool:
+    """Whether the last words show that more is to come, whatever they sound like."""
+    bare = text.rstrip()
+    words = plain(bare).split()
+    if not words:
+        return False
+    if words[-1] in _UNFINISHED_WORDS or bare.endswith((",", "，", "-", "—")):
+        return True
+    return words[-1] in _SELDOM_LAST_WORDS and not bare.endswith(("?", "？"))
 
 
 def is_echo(text: str, spoken: Sequence[str]) -> bool:

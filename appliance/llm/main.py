@@ -24,6 +24,7 @@ from appliance.messages import (
     ChatMessage,
     Generate,
     Prepare,
+    QuestionRead,
     ReplyChunk,
     ServiceLevel,
     Sessions,
@@ -239,6 +240,17 @@ class _Service:
             self._bus.publish(chunk(last=True, error=self._problem or "the model is loading"))
             return
 
+        def tell_opinion(emit: Emit) -> None:
+            complete = self._engine.stats.question_complete if self._engine else None
+            if complete is not None:
+                emit(
+                    QuestionRead(
+                        session_id=request.session_id,
+                        request_id=request.request_id,
+                        complete=complete,
+                    )
+                )
+
         def generate(emit: Emit, cancelled: Cancelled) -> None:
             nonlocal started_ns, first_token_ns
             started_ns = time.monotonic_ns()
@@ -252,7 +264,9 @@ class _Service:
                 opening=self._fixed(request.messages),
                 grammar=request.grammar,
             ):
-                first_token_ns = first_token_ns or time.monotonic_ns()
+                if not first_token_ns:
+                    first_token_ns = time.monotonic_ns()
+                    tell_opinion(emit)
                 for text in answer.push(piece):
                     emit(chunk(text))
                 if answer.ended:

@@ -19,6 +19,7 @@ from appliance.messages import (
     MuteState,
     Pause,
     Prepare,
+    QuestionRead,
     Release,
     Restore,
     Speak,
@@ -609,3 +610,27 @@ def test_of_several_short_sounds_only_the_newest_is_heard(world: World) -> None:
     assert second not in cancelled
     world.transcript("Stop.")
     assert answer in {m.id for m in world.sent if isinstance(m, Cancel)}
+
+
+def test_llms_opinion_of_the_question_ends_the_turn_before_its_answer_is_written(
+    world: World,
+) -> None:
+    _, end = asked(world)
+    world.sounds_finished("u1", end, 0.95)
+    world.hear(
+        QuestionRead(session_id=SESSION, request_id=world.last(Generate).request_id, complete=0.9)
+    )
+    assert world.taker.due_ns() == (end + SETTINGS.end_of_turn_ms) * MS
+    world.hear(QuestionRead(session_id=SESSION, request_id="another", complete=0.001))
+    assert world.taker.due_ns() == (end + SETTINGS.end_of_turn_ms) * MS
+
+
+def test_a_last_word_that_nobody_ends_with_is_waited_for_without_llm(world: World) -> None:
+    start, end = asked(world, text="Please tell me about the")
+    world.sounds_finished("u1", end, 0.99)
+    world.now_ms = end + SETTINGS.fallback_ms
+    world.speech(SpeechEnded, "u1", start, end, decided_ns=world.now_ns)
+    world.wait(500)
+    assert world.taker.state == "listening"
+    world.wait(400)
+    assert world.taker.state == "thinking"

@@ -14,6 +14,7 @@ from appliance.conductor.endpointing import (
     finished_odds,
     silence_needed_ms,
 )
+from appliance.conductor.words import is_unfinished
 
 probabilities = st.one_of(st.none(), st.floats(0, 1))
 pauses = st.lists(st.one_of(st.floats(0, 60_000), st.just(-1.0)), max_size=20)
@@ -104,3 +105,32 @@ def test_odds_are_finite_and_follow_the_words(sound: float, words: float) -> Non
     assert odds is not None
     assert abs(odds) < 20
     assert silence_needed_ms(odds, EndpointingSettings()) <= UNFINISHED_MS
+
+
+def test_words_that_nobody_ends_with_are_waited_for_whatever_it_sounds_like() -> None:
+    endpointing = Endpointing(end_of_turn_ms=200, fallback_ms=800, threshold=0.5)
+    assert endpointing.silence_needed_ms(0.99, 0.9, unfinished=True) == 1_600
+    assert endpointing.silence_needed_ms(None, None, unfinished=True) == 1_600
+    assert endpointing.silence_needed_ms(0.99, 0.9) == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "unfinished"),
+    [
+        ("Tell me about the", True),
+        ("Who wrote, um", True),
+        ("Is it true that,", True),
+        ("What is the capital of.", True),
+        ("I'd like milk and", True),
+        ("How do you say-", True),
+        ("Where are you from?", False),
+        ("What is it made of?", False),
+        ("Set a timer for ten minutes.", False),
+        ("What is the time", False),
+        ("因为", True),
+        ("", False),
+        ("...", False),
+    ],
+)
+def test_the_last_word_may_show_that_more_is_to_come(text: str, unfinished: bool) -> None:
+    assert is_unfinished(text) is unfinished
