@@ -15,6 +15,8 @@ class SpokenWord:
 
     text: str
     end_ms: float
+    joined: bool = False
+    """Written without a space between it and the word before, as Chinese is."""
 
 
 @dataclass
@@ -61,11 +63,12 @@ class Progress:
     def ended(self, utterance_id: str, played_ms: float) -> str:
         """Forget an utterance; returns the words of it that were played, at least mostly."""
         utterance = self._utterances.pop(utterance_id, _Utterance())
-        said = []
+        said: list[str] = []
         start_ms = 0.0
         for word in utterance.words:
             if start_ms + _HEARD_SHARE * (word.end_ms - start_ms) > played_ms:
                 break
-            said.append(word.text)
+            if word.text:
+                said.append(word.text if word.joined or not said else f" {word.text}")
             start_ms = word.end_ms
-        return " ".join(filter(None, said))
+        return "".join(said)

@@ -20,6 +20,7 @@ from appliance.tts.progress import SpokenWord
 from appliance.tts.speech import SentenceShaper, going_on, pause_after_ms
 from appliance.tts.text import Phrase, phrases
 from appliance.tts.utterance import Task, Utterance
+from appliance.tts.words import characters
 
 _STEP_BOUND_MS = 20_000
 
@@ -73,6 +74,8 @@ class Synthesis:
         self._pause_ms = task.pause_ms
         self._start_ms = start_ms
         self._given = 0
+        self._said_ms = start_ms + task.pause_ms
+        """Where the newest word that is known ends."""
 
     def step(self) -> Stretch:
         """Render the next stretch: some ten milliseconds of work.
@@ -87,10 +90,14 @@ class Synthesis:
             self._rate_hz, self._loudness, pause_ms=self._pause_ms
         )
         samples = shaper.push(rendered.samples, last=rendered.ends_sentence)
-        words = tuple(
-            SpokenWord(word, self._start_ms + self._ms(shaper.position(end)))
-            for end, word in zip(rendered.word_ends, self._words, strict=False)
-        )
+        words: list[SpokenWord] = []
+        for end, word in zip(rendered.word_ends, self._words, strict=False):
+            end_ms = self._start_ms + self._ms(shaper.position(end))
+            parts = characters(word, self._said_ms, end_ms)
+            words += [
+                SpokenWord(part, at_ms, joined=n > 0) for n, (part, at_ms) in enumerate(parts)
+            ]
+            self._said_ms = end_ms
         self._shaper = shaper
         self._given += len(samples)
         if rendered.ends_sentence:
@@ -98,7 +105,7 @@ class Synthesis:
             self._pause_ms = pause_after_ms(".")  # an engine ends a sentence where a full stop is
             self._start_ms += self._ms(self._given)
             self._given = 0
-        return Stretch(samples, words, last=False)
+        return Stretch(samples, tuple(words), last=False)
 
     def _ms(self, samples: int) -> float:
         return 1000 * samples / self._rate_hz

@@ -7,14 +7,18 @@ add up to nearly those of the whole, and a word ends at its share of them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
 
+from appliance.speech_text.gaps import is_cjk
 from appliance.tts.engine import Audio
 
+_IDEOGRAPH = "[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3040-\u30ff]"
+_UNSPACED = re.compile(rf"\W*(?:{_IDEOGRAPH}|(?:(?!{_IDEOGRAPH})\w)+)(?:(?!{_IDEOGRAPH})\W)*|\W+")
 _WINDOW_MS = 10
 _QUIET_DB = -35.0
 
@@ -41,6 +45,24 @@ def share_out(word_sounds: Sequence[int], sentence_sounds: Sequence[int]) -> lis
             sentence += 1
         result[sentence].append(position - (ends[sentence - 1] if sentence else 0))
     return result
+
+
+def characters(word: str, start_ms: float, end_ms: float) -> list[tuple[str, float]]:
+    """Divide what is written without spaces, as Chinese is: [(part, when it ends)].
+
+    A part is a character and the marks after it, or a word of another writing. All take the same
+    time, which Chinese syllables nearly do.
+
+    Args:
+        word: what stands between two spaces.
+        start_ms: when its sound begins.
+        end_ms: when its sound ends.
+    """
+    parts = _UNSPACED.findall(word) if any(map(is_cjk, word)) else [word]
+    step_ms = (end_ms - start_ms) / max(1, len(parts))
+    return [(part, start_ms + n * step_ms) for n, part in enumerate(parts[:-1], start=1)] + [
+        (part, end_ms) for part in parts[-1:]
+    ]
 
 
 def by_weight(weights: Sequence[int], audio: Audio, rate_hz: int) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tts_room import Room, speak
+from tts_room import Room, cancel, speak
 
 from appliance.config import PROJECT_ROOT, Config, TtsConfig
 from appliance.messages import SpeechSettings
@@ -200,6 +200,18 @@ def test_the_wanted_speed_reaches_the_voice(room: Room) -> None:
         room.send(SpeechSettings(session_id="local", speed=speed), speak("One two.", name))
         room.settle()
     assert speeds == [0.8, 1.5]
+
+
+def test_of_an_interrupted_chinese_sentence_the_beginning_was_said(room: Room) -> None:
+    text = "一二三四五六七八九十"
+    room.send(speak(text))
+    room.settle()
+    room.play(130)  # of the 200 ms that it takes
+    room.send(cancel("a"))
+    room.play(300)
+    played = room.ended("a").played_text
+    assert text.startswith(played)
+    assert 3 <= len(played) <= 8
 
 
 # --- with what is in the models folder ---------------------------------------------------------

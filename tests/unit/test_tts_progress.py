@@ -13,7 +13,7 @@ from appliance.tts.cache import CachedEngine
 from appliance.tts.engine import Rendered
 from appliance.tts.progress import Progress, SpokenWord
 from appliance.tts.schedule import Want, most_urgent
-from appliance.tts.words import by_weight, share_out
+from appliance.tts.words import by_weight, characters, share_out
 
 WORDS = [SpokenWord(word, 100.0 * n) for n, word in enumerate(("one", "two", "three"), 1)]
 
@@ -35,6 +35,28 @@ def test_words_that_are_told_late_count_and_parts_of_words_do_not() -> None:
     progress.queued("b", 200.0)
     progress.queued("b", 100.0, [SpokenWord("", 150.0), SpokenWord("donaudampf", 300.0)])
     assert progress.ended("b", np.inf) == "donaudampf"
+
+
+def test_what_is_written_without_spaces_stays_so() -> None:
+    progress = Progress()
+    parts = characters("你好，Tom！今天25度。", 0.0, 700.0)
+    assert [part for part, _ in parts] == ["你", "好，", "Tom！", "今", "天", "25", "度。"]
+    assert [end_ms for _, end_ms in parts] == [100.0 * n for n in range(1, 8)]
+    words = [SpokenWord(part, end_ms, joined=n > 0) for n, (part, end_ms) in enumerate(parts)]
+    for name in "ab":
+        progress.queued(name, 1000.0, [SpokenWord("Hm.", 0.0), *words, SpokenWord("是", 800.0)])
+    assert progress.ended("a", 390.0) == "Hm. 你好，Tom！今"
+    assert progress.ended("b", 2000.0) == "Hm. 你好，Tom！今天25度。 是"
+
+
+@given(st.text(min_size=1, max_size=30).filter(lambda text: not any(map(str.isspace, text))))
+def test_no_character_is_lost_and_the_last_one_ends_with_the_word(word: str) -> None:
+    parts = characters(word, 100.0, 200.0)
+    assert "".join(part for part, _ in parts) == word
+    ends = [end_ms for _, end_ms in parts]
+    assert ends == sorted(ends)
+    assert ends[-1] == 200.0
+    assert ends[0] > 100.0
 
 
 def test_a_piece_is_played_when_all_of_it_was_and_never_before_it_is_complete() -> None:

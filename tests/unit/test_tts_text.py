@@ -97,6 +97,6 @@ def test_every_phrase_is_short_and_has_a_word_for_each_of_its_own(text: str, lan
         assert phrase.text.isprintable()
         phrase.text.encode()
     rest = "".join(clean(text, repeats=True).split())
-    for word in "".join(each for phrase in said for each in phrase.words).split():
+    for word in (word for phrase in said for each in phrase.words for word in each.split()):
         _, found, rest = rest.partition(word)
         assert found == word, "in order, and nothing that was not written"
