@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tts_room import RATE_HZ, Room, cancel, loud_ms, near_end, release, speak
 
@@ -16,12 +17,16 @@ from appliance.ipc.audio_ring import RingReader, RingWriter
 from appliance.ipc.segment import list_segments
 from appliance.messages import (
     BlocksReady,
+    Message,
     OpenSession,
     Pause,
     PiecePlayed,
     PlaybackDucked,
+    PlaybackEnded,
     PlaybackStarted,
+    Release,
     Restore,
+    Ringing,
     Sessions,
     SpeechSettings,
 )
@@ -171,6 +176,66 @@ def test_without_room_for_its_ring_a_session_is_told_and_the_others_go_on(
     room.play(400)
     assert room.ended("a").error
     assert room.ended("b").played_text == "two"
+
+
+ACTIONS = [
+    *("speak", "hold", "release", "cancel", "everything", "pause", "restore", "near", "far"),
+    *("rings", "quiet", "volume", "come", "go", "play", "play"),
+]
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 4), st.integers(0, 9)), max_size=40)
+)
+def test_whatever_happens_each_utterance_ends_once_in_its_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, actions: list[tuple[str, int, int]]
+) -> None:
+    with contextlib.closing(Room(tmp_path, monkeypatch)) as room:
+        spoken = act(room, actions)
+        room.send(*(cancel("*", session) for session in ALL))
+        room.settle()
+        room.play(300)
+        ends = [m for m in room.said(PlaybackEnded) if isinstance(m, PlaybackEnded)]
+        assert sorted(end.utterance_id for end in ends) == sorted(spoken)
+        assert all(end.session_id == spoken[end.utterance_id] for end in ends)
+        assert np.abs(np.diff(room.heard)).max(initial=0.0) < 0.5
+    assert list_segments(room.prefix) == []
+
+
+def act(room: Room, actions: list[tuple[str, int, int]]) -> dict[str, str]:
+    """Let it all happen; returns whose each utterance is."""
+    spoken: dict[str, str] = {}
+    for action, number, n in actions:
+        session = ALL[number]
+        utterance = f"{number}.{n}"
+        if action in ("speak", "hold"):
+            spoken[utterance] = session
+        if action == "play":
+            room.settle()
+            room.play(30 * n + 10)
+            continue
+        present = REMOTE_SESSIONS[:number] if action == "come" else ()
+        message: dict[str, Message] = {
+            "speak": speak("one two", utterance, session=session),
+            "hold": speak("one two", utterance, session=session, hold=True),
+            "release": Release(session_id=session, utterance_id=utterance),
+            "cancel": cancel(utterance, session),
+            "everything": cancel("*", session),
+            "pause": Pause(session_id=session, utterance_id=utterance),
+            "restore": Restore(session_id=session, utterance_id=utterance),
+            "near": near_end(room, active=True, session=session),
+            "far": near_end(room, active=False, session=session),
+            "rings": Ringing(session_id=session, ids=(utterance,), text=""),
+            "quiet": Ringing(session_id=session, ids=(), text=""),
+            "volume": volume(11 * n, session),
+            "come": opened(*present, at_ns=n),
+            "go": opened(),
+        }
+        room.send(message[action])
+    return spoken
 
 
 # --- interruption --------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ tone of 200 ms for each word; time stands wherever the test puts it.
 
 from __future__ import annotations
 
+import os
 import select
 import threading
 import time
@@ -130,7 +131,7 @@ class Room:
         monkeypatch.setattr(outlets, "RemoteLoudspeaker", Far)
         self.voice, self.bus, self.device = Voice(), Bus(), Device()
         self.device._stream.check = lambda: None  # type: ignore[method-assign]
-        self.prefix = f"va-test-{tmp_path.name[-8:]}-"
+        self.prefix = f"va-test-{os.getpid()}-{tmp_path.name[-8:]}-"
         settings = {"gain_db": -6.0, "duck_db": -18.0, "ahead_ms": 6000.0} | options
         self.service = Service(
             self.bus,  # type: ignore[arg-type]
