@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from appliance.tts.utterance import Utterance
+
 _URGENT_MS = 500.0
 """An utterance that is heard and has less than this ahead comes before everything that is held.
 One that has not begun is as urgent, and becomes more so while its listener waits."""
@@ -34,6 +36,36 @@ class Want:
     def slack_ms(self) -> float:
         """How much later would do."""
         return self.before_ms + (self.ahead_ms if self.begun else _URGENT_MS - self.waited_ms)
+
+
+def wants(states: Iterable[tuple[Utterance, bool, float]], now_ns: int) -> list[Want]:
+    """What the utterances that have text left want.
+
+    Args:
+        states: each utterance, whether any of its audio is there already, and how many
+            milliseconds of that wait to be played; in the order in which they will be heard.
+        now_ns: CLOCK_MONOTONIC.
+    """
+    wanted = []
+    before_ms: dict[str, float] = {}
+    for utterance, begun, ahead_ms in states:
+        session_id = utterance.session_id
+        if utterance.tasks:
+            is_next = not utterance.held and session_id not in before_ms
+            since_ns = utterance.served_ns or utterance.received_ns
+            wanted.append(
+                Want(
+                    utterance.id,
+                    utterance.held,
+                    begun,
+                    ahead_ms,
+                    before_ms=before_ms.get(session_id, 0.0),
+                    waited_ms=(now_ns - since_ns) / 1e6 if is_next else 0.0,
+                )
+            )
+        if not utterance.held:
+            before_ms[session_id] = before_ms.get(session_id, 0.0) + ahead_ms
+    return wanted
 
 
 def most_urgent(wants: Iterable[Want], ahead_ms: float) -> str | None:

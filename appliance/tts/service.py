@@ -42,7 +42,7 @@ from appliance.tts.outlets import Outlets
 from appliance.tts.output import PlaybackReport
 from appliance.tts.playback import Loudspeaker
 from appliance.tts.progress import Progress
-from appliance.tts.schedule import Want, most_urgent
+from appliance.tts.schedule import most_urgent, wants
 from appliance.tts.synthesis import Failed, Synthesiser
 from appliance.tts.utterance import Utterance
 
@@ -320,35 +320,20 @@ class Service:
         """Give the synthesiser the most urgent step."""
         if not self._synthesiser.is_free:
             return
-        if utterance_id := most_urgent(self._wants(now_ns), self._ahead_ms):
+        states = [
+            (
+                utterance,
+                self._progress.duration_ms(utterance.id) > 0,
+                self._outlet_of(utterance.id).output.progress_ms(utterance.id)[1],
+            )
+            for utterance in self._utterances.values()
+        ]
+        if utterance_id := most_urgent(wants(states, now_ns), self._ahead_ms):
             utterance = self._utterances[utterance_id]
             utterance.served_ns = now_ns
             self._synthesiser.step(utterance, self._progress.duration_ms(utterance_id))
         elif not self._utterances and now_ns > self._prepare_after_ns:
             self._synthesiser.prepare()
-
-    def _wants(self, now_ns: int) -> list[Want]:
-        wants = []
-        before_ms: dict[str, float] = {}
-        for utterance in self._utterances.values():
-            session_id = utterance.session_id
-            _, ahead_ms = self._outlets[session_id].output.progress_ms(utterance.id)
-            if utterance.tasks:
-                is_next = not utterance.held and session_id not in before_ms
-                since_ns = utterance.served_ns or utterance.received_ns
-                wants.append(
-                    Want(
-                        utterance.id,
-                        utterance.held,
-                        begun=self._progress.duration_ms(utterance.id) > 0,
-                        ahead_ms=ahead_ms,
-                        before_ms=before_ms.get(session_id, 0.0),
-                        waited_ms=(now_ns - since_ns) / 1e6 if is_next else 0.0,
-                    )
-                )
-            if not utterance.held:
-                before_ms[session_id] = before_ms.get(session_id, 0.0) + ahead_ms
-        return wants
 
     def _note_synthesis(self) -> None:
         for event in self._synthesiser.events():
