@@ -269,6 +269,9 @@ class AdminConfig(Section):
     """So long a browser stays signed in."""
     watchers: int = Field(default=100, ge=1, le=1000)
     """Live connections at once."""
+    keep_audio_days: int = Field(default=0, ge=0, le=365)
+    """Owner's consent to keep, so long, what the microphone heard of each turn, for the panel.
+    0: nothing is kept, and what was is deleted."""
     allow_downloads: bool = False
     """The panel's button may fetch models over the network. Nothing else is ever fetched."""
     otlp_endpoint: str = ""

@@ -153,6 +153,7 @@ PROCESSES: dict[str, ProcessSpec] = {
             name="admin",
             module="appliance.admin.main",
             purpose="the panel and its API",
+            reads_rings=("mic", *REMOTE_MIC_RINGS),  # only where the owner keeps recordings
             keeps_state=True,
             cpu_idle_percent=1.0,
             memory_pss_mb=110,

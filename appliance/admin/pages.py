@@ -42,7 +42,8 @@ async def overview(request: Request, who: Reader) -> Response:
 @router.get("/turns")
 async def turns(request: Request, who: Reader, part: str = "") -> Response:
     """The last turns; with ``part`` only what changes with a new one."""
-    view = panel_of(request).view
+    panel = panel_of(request)
+    view = panel.view
     shown = view.turns(_TURNS_SHOWN, words=reads_words(request))
     return page(
         request,
@@ -53,16 +54,41 @@ async def turns(request: Request, who: Reader, part: str = "") -> Response:
         thresholds=view.against_thresholds(),
         trends=view.trends(),
         steps=view.steps(),
+        recordings=panel.recordings.count(),
+        keep_audio_days=panel.recordings.days,
     )
 
 
 @router.get("/turns/{turn_id}")
 async def turn(request: Request, who: Reader, turn_id: str) -> Response:
     """Why one turn was as it was."""
-    found = panel_of(request).view.turn(turn_id, words=reads_words(request))
+    panel = panel_of(request)
+    found = panel.view.turn(turn_id, words=reads_words(request))
     if found is None:
         raise HTTPException(404, "no such turn, or not any more")
-    return page(request, "turn.html", turn=found)
+    recorded = who.may(CONFIGURE) and panel.recordings.has(turn_id)
+    return page(request, "turn.html", turn=found, recorded=recorded)
+
+
+@router.get("/turns/{turn_id}/heard.wav")
+async def heard(request: Request, who: Owner, turn_id: str) -> Response:
+    """What the microphone heard of a turn, where the owner has it kept."""
+    try:
+        sound = await asyncio.to_thread(panel_of(request).recordings.sound, turn_id)
+    except ApplianceError as problem:
+        raise HTTPException(409, str(problem)) from None
+    if sound is None:
+        raise HTTPException(404, "no recording of this turn")
+    return Response(sound, media_type="audio/wav")
+
+
+@router.post("/recordings/erase")
+async def erase_recordings(request: Request, who: Owner) -> Response:
+    """Delete all recordings."""
+    panel = panel_of(request)
+    erased = await asyncio.to_thread(panel.recordings.erase)
+    panel.audit.note(who.name, "erase_recordings", count=erased)
+    return RedirectResponse("/turns", 303)
 
 
 # --- logs and diagnosis ------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from appliance.admin.machine import Machine
 from appliance.admin.models import ModelJob
 from appliance.admin.pairing import Pairing
 from appliance.admin.passwords import AttemptLimiter, Passwords
+from appliance.admin.recordings import Recordings
 from appliance.admin.settings import PanelSettings
 from appliance.admin.store import WORDS, Accounts, Identity
 from appliance.admin.talk import Talk
@@ -70,6 +71,7 @@ class Panel:
         self.machine = Machine(runtime_dir)
         self.config_file = ConfigFile(configuration.default_path())
         self.traces = _traces(settings.otlp_endpoint)
+        self.recordings = Recordings(data_path, config.shm_prefix, settings.keep_audio_days)
         self.applier = Applier(self.view)
         self.models = ModelJob()
         self.doctor = asyncio.Lock()
@@ -89,6 +91,7 @@ class Panel:
         """Take a message of the bus and, when anybody watches, pass on what it changed."""
         now_ns = time.monotonic_ns()
         changed = self.view.note(message, now_ns, time.time())
+        self.recordings.note(message)
         if self.traces and isinstance(message, TurnRecord):
             self.traces.send(message)
         if not changed or not self.watchers.watched:
@@ -164,6 +167,7 @@ class Panel:
     def close(self) -> None:
         """End what was begun for somebody."""
         self.models.close()
+        self.recordings.close()
         if self.traces:
             self.traces.close()
 
