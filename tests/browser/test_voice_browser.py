@@ -331,7 +331,8 @@ _LISTENER = """
     const samples = event.inputBuffer.getChannelData(0);
     const at = samples.findIndex((sample) => Math.abs(sample) > 0.05);
     if (at < 0) return;
-    if (now - loud > 300) window.heard.push(now - 1000 * (samples.length - at) / context.sampleRate);
+    const since_ms = 1000 * (samples.length - at) / context.sampleRate;
+    if (now - loud > 300) window.heard.push(now - since_ms);
     loud = now;
   };
   source.connect(tap).connect(context.destination);
