@@ -75,7 +75,7 @@ def _opus() -> list[RTCRtpCodecCapability]:
 
 
 class _Intake:
-    """In place of aiortc's jitter buffer, which after one lost packet holds back 320 ms for ever:
+    """In place of aiortc's jitter buffer, which after one lost packet holds back 280 ms for ever:
     hands every packet on as it comes."""
 
     def __init__(self, take: Callable[[RtpPacket], None]) -> None:
