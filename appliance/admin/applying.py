@@ -12,7 +12,6 @@ import os
 import signal
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any
 
 from appliance.admin.view import View
@@ -83,9 +82,16 @@ class Applier:
             logger.info("%s is restarted: its configuration has changed", label)
             if entry["pid"] == own:
                 await asyncio.sleep(_ANSWER_S)
-            with suppress(ProcessLookupError):  # it has just ended by itself
+            allowed = True
+            try:
                 os.kill(entry["pid"], signal.SIGTERM)
-            if entry["pid"] != own and not await self._settled(label, entry["pid"]):
+            except ProcessLookupError:  # it has just ended by itself
+                pass
+            except PermissionError:
+                allowed = False
+            if entry["pid"] == own:
+                return
+            if not (allowed and await self._settled(label, entry["pid"])):
                 logger.error("%s does not come back with the new configuration", label)
                 self._failed.add(label)
             self._restarting = ""
@@ -104,5 +110,7 @@ class Applier:
             entry = self._entries()[label]
             if entry["state"] in _ALIVE and entry["pid"] != other_than:
                 return entry
+            if entry["state"] == "down":  # it was never there
+                return None
             await asyncio.sleep(_LOOK_S)
         return None

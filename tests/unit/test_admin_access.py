@@ -7,9 +7,12 @@ import asyncio
 import io
 import json
 import logging
+import os
+import signal
 import stat
 import time
 import zipfile
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -19,6 +22,7 @@ from hypothesis import strategies as st
 
 from appliance import config as configuration
 from appliance.admin import api, doors, memory, pages, settingpages, trust, voice
+from appliance.admin.applying import Applier
 from appliance.admin.audit import Audit
 from appliance.admin.configfile import LIVE, ConfigFile, changes, entries, parse, restarts
 from appliance.admin.diagnosis import Logs, bundle, without_words
@@ -32,9 +36,11 @@ from appliance.admin.render import FOLDER
 from appliance.admin.settingpages import vocabulary_of
 from appliance.admin.settings import PanelSettings, is_loopback
 from appliance.admin.store import CONFIGURE, READ, WORDS, Accounts
+from appliance.admin.view import View
 from appliance.config import PROJECT_ROOT, Config, Section
 from appliance.errors import ApplianceError
 from appliance.ipc.log import keep_log
+from appliance.messages import Heartbeat
 from appliance.mind.understanding import load as load_intents
 from appliance.processes import PROCESSES
 
@@ -390,6 +396,59 @@ def test_whoever_reads_a_key_is_restarted_for_it():
     assert restarts("admin.port") == ("admin",)
     for key in LIVE:
         assert restarts(f"admin.{key}") == ()
+
+
+def test_who_does_not_come_back_is_named(monkeypatch):
+    prompt = replace(PROCESSES["vad"], start_timeout_ms=300)
+    monkeypatch.setitem(PROCESSES, "vad", prompt)
+    ended = []
+    monkeypatch.setattr("os.kill", lambda pid, how: ended.append((pid, how)))
+    view = View()
+
+    def beat(process, pid, instance=0, state="ready"):
+        fields = {"process": process, "instance": instance, "state": state}
+        view.note(Heartbeat(life=pid, pid=pid, **fields), time.monotonic_ns(), 0)
+
+    async def until(holds):
+        deadline_s = time.monotonic() + 10
+        while not holds():
+            assert time.monotonic() < deadline_s
+            await asyncio.sleep(0.02)
+
+    async def apply():
+        applier = Applier(view)
+
+        def done():
+            state = applier.state()
+            return not state["waiting"] and not state["restarting"]
+
+        beat("vad", 11)
+        applier.want(["vad", "llm"])  # llm does not run: it will read what is new when it does
+        await until(done)
+        assert applier.state()["failed"] == ["vad"]
+        assert ended == [(11, signal.SIGTERM)]
+        beat("vad", 12)
+        applier.want(["vad"])
+        assert applier.state()["failed"] == [], "another attempt"
+        await until(lambda: len(ended) == 2)
+        beat("vad", 13)
+        await until(done)
+        assert applier.state()["failed"] == []
+
+    asyncio.run(apply())
+
+
+def test_a_standby_is_restarted_first_and_the_panel_itself_last():
+    view = View()
+    for process, instance, state, pid in (
+        ("capture", 0, "ready", 1),
+        ("capture", 1, "standby", 2),
+        ("admin", 0, "ready", os.getpid()),
+    ):
+        beat = Heartbeat(process=process, instance=instance, life=pid, pid=pid, state=state)
+        view.note(beat, time.monotonic_ns(), 0)
+    labels = ["admin", "capture.0", "capture.1"]
+    assert sorted(labels, key=Applier(view)._order) == ["capture.1", "capture.0", "admin"]
 
 
 def test_what_changed_is_found():
