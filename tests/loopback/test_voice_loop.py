@@ -201,7 +201,10 @@ def test_a_second_start_is_refused_and_names_the_first(rig: Rig) -> None:
 
 # --- kills: last in this file, since they leave restarts in the status ---------------------------
 
-BACK_WITHIN_S = {"capture": 1, "vad": 1, "tts": 1, "conductor": 1, "asr": 4, "llm": 4, "admin": 4}
+BACK_WITHIN_S = {
+    **dict.fromkeys(("capture", "vad", "tts", "conductor"), 1),
+    **dict.fromkeys(("asr", "llm", "mind", "gateway", "admin"), 4),
+}
 SLOW_MACHINE = 3.0
 """A noisy machine may take this many times as long; the real figures are the bench's."""
 
@@ -235,7 +238,7 @@ def test_a_killed_process_comes_back_alone_and_the_loop_works_again(rig: Rig, pr
         assert answer.record.outcome == "answered", (process, back_after_s)
 
 
-@pytest.mark.parametrize("process", ["asr", "llm", "tts", "conductor", "vad", "capture"])
+@pytest.mark.parametrize("process", ["asr", "mind", "llm", "tts", "conductor", "vad", "capture"])
 def test_a_kill_in_the_middle_of_a_turn_never_ends_in_silence(rig: Rig, process: str) -> None:
     question, _ = read_speech(QUESTION)
     moment = {"capture": "listening", "vad": "listening", "tts": "speaking"}
