@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from appliance.llm.honesty import Honesty
 from appliance.speech_text.stream import SpeechStream
 
 
@@ -9,7 +10,7 @@ class Answer:
     """Pieces of a language model's answer in, what can be spoken of it out.
 
     An answer that begins with "{" is a call, and not a word of it is spoken, whatever becomes of
-    it.
+    it. Of text nothing is spoken that claims a deed (`Honesty`).
 
     Args:
         stream: makes text fit for speaking; for this answer only.
@@ -18,6 +19,7 @@ class Answer:
 
     def __init__(self, stream: SpeechStream, *, may_call: bool) -> None:
         self._stream = stream
+        self._honesty = Honesty()
         self._may_call = may_call
         self._is_text = False
         self._begun = ""
@@ -26,7 +28,7 @@ class Answer:
     @property
     def ended(self) -> bool:
         """Whether nothing that may follow would be spoken."""
-        return self._is_text and self._stream.ended
+        return self._is_text and (self._honesty.claimed or self._stream.ended)
 
     def push(self, piece: str) -> list[str]:
         """Add text; returns the chunks that can now be spoken."""
@@ -36,12 +38,13 @@ class Answer:
             if start in ("", "{"):
                 return []
             self._is_text, piece = True, self._begun
-        return self._stream.push(piece)
+        return self._honesty.push(self._stream.push(piece))
 
     def finish(self) -> tuple[list[str], str]:
         """End it; returns the last chunks to be spoken, and the call as JSON if it was one."""
         if self._is_text:
-            return self._stream.finish(), ""
+            rest = self._honesty.push(self._stream.finish())
+            return [*rest, *self._honesty.finish()], ""
         begun = self._begun.strip()
         return [], begun if self._may_call and begun and _is_call(begun) else ""
 

@@ -48,6 +48,6 @@ def test_text_is_spoken_as_it_comes() -> None:
 
 def test_thoughts_and_code_are_not_spoken_and_an_answer_ends_with_its_role() -> None:
     assert answered("<th", "ink", ">Let me see. {", "</think", "> Rome", ".") == (["Rome."], "")
-    assert answered("``", "`py\nx=1.\n", "`", "``", "Done", ".") == (["Done."], "")
+    assert answered("``", "`py\nx=1.\n", "`", "``", "Rome", ".") == (["Rome."], "")
     assert answered("Rome", ".", "\n", "User", ":", " And", " France", "?") == (["Rome."], "")
     assert answered("Rome.<|im_end|>", "So much", " more.")[0] == ["Rome."]
