@@ -111,6 +111,18 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(asyncio.wait_for(test(), 60))  # type: ignore[arg-type]
 
 
+def test_before_the_first_browser_nothing_of_webrtc_is_loaded(gateway):
+    async def test() -> None:
+        maps = Path(f"/proc/{gateway.process.pid}/maps")
+        assert "libav" not in maps.read_text() and "libsrtp" not in maps.read_text()
+        browser = Browser()
+        await browser.connect(gateway.runtime_dir)
+        assert "libav" in maps.read_text()
+        await browser.close()
+
+    run(test)
+
+
 def test_what_a_browser_says_comes_into_its_ring_at_once(gateway):
     async def test() -> None:
         browser = Browser()
