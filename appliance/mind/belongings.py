@@ -17,8 +17,15 @@ from appliance.messages import Accepted, FactItem, Refused, TimerItem
 from appliance.mind.clocks import Clock, SystemClock, local_zone_name
 from appliance.mind.memory import FACT_DECODER, Memory, Who
 from appliance.mind.sayings import length
-from appliance.mind.skills import OWNER
-from appliance.mind.store import Database, StoreError, StoreKeyError, Table, credential_key
+from appliance.mind.skills import OWNER, VOICE_DECODER, Voice
+from appliance.mind.store import (
+    Database,
+    StoreCorruptError,
+    StoreError,
+    StoreKeyError,
+    Table,
+    credential_key,
+)
 from appliance.mind.timer_items import DECODER as ITEM_DECODER
 from appliance.mind.timer_items import Item, Timer
 from appliance.mind.timers import Timers
@@ -63,6 +70,8 @@ class Belongings:
     notes: Notes
     memory: Memory | None
     """None: switched off."""
+    voices: Table[Voice]
+    """How loud and fast the box itself speaks."""
     who: Who
     clock: Clock
     encrypted: bool
@@ -101,6 +110,7 @@ class Belongings:
             timers=Timers(table("timers", ITEM_DECODER), clock, zone),
             notes=Notes(table("notes", NOTE_DECODER), _wall_ms, scrub),
             memory=Memory(facts, _wall_ms, scrub) if config.mind.memory else None,
+            voices=table("voices", VOICE_DECODER),
             who=Who(room=config.mind.room),
             clock=clock,
             encrypted=encrypted,
@@ -112,6 +122,19 @@ class Belongings:
         """Local time."""
         zone = ZoneInfo(self.timers.zone)
         return dt.datetime.fromtimestamp(self.clock.now().wall_ns / 1e9, zone)
+
+    def voice(self) -> Voice:
+        """How the box itself spoke last."""
+        return next((voice for voice in self.voices.all() if voice.id == OWNER), Voice())
+
+    def keep_voice(self, voice: Voice) -> None:
+        """How the box is to speak after a restart too; forgotten where nothing can be kept."""
+        try:
+            self.voices.put(voice)
+        except StoreCorruptError:
+            raise
+        except StoreError as error:
+            logger.error("volume and speed will not outlast a restart: %s", error)
 
     def timer_items(self) -> tuple[TimerItem, ...]:
         """For the panel."""

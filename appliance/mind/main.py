@@ -237,6 +237,9 @@ class _Service:
     def _deed(self, message: Commit, act: Act) -> object:
         try:
             outcome = act()
+            before = self._mind.session(message.session_id).voice
+            if message.session_id == OWNER and outcome.voice(before) != before:
+                self._things.keep_voice(outcome.voice(before))
         except StoreError as error:
             return _Broken(str(error))
         if outcome.muted is not None:
@@ -439,7 +442,7 @@ def make_mind(
         things.now,
         listens=LANGUAGES if not config.asr.model.endswith(".en") else ("en",),
     )
-    return Mind(
+    mind = Mind(
         skills,
         understandings,
         things.memory,
@@ -449,6 +452,8 @@ def make_mind(
         model=config.llm.model,
         registry=registry,
     )
+    mind.session(OWNER).voice = things.voice()
+    return mind
 
 
 def _timed(considered: Considered, received_ns: int) -> Considered:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -222,12 +222,7 @@ class Mind:
         """An act has ended."""
         session = self.session(session_id)
         session.ask = outcome.ask
-        voice = session.voice
-        if outcome.volume_percent is not None:
-            voice = replace(voice, volume_percent=outcome.volume_percent)
-        if outcome.speed is not None:
-            voice = replace(voice, speed=outcome.speed)
-        session.voice = voice
+        session.voice = outcome.voice(session.voice)
         if outcome.forgotten:
             self.cache.forget()
 

@@ -44,6 +44,15 @@ _TOLD = 3
 _ALL = re.compile(r"\b(?:all|every|everything|both)\b|全部|所有|都")
 
 
+class Voice(msgspec.Struct, frozen=True):
+    """How a session's answers are spoken at present; a record of the store."""
+
+    id: str = OWNER
+    """Of the session."""
+    volume_percent: int = 100
+    speed: float = 1.0
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of a plan."""
@@ -60,6 +69,16 @@ class Outcome:
     forgotten: bool = False
     """Something is not to be known any more."""
 
+    def voice(self, before: Voice) -> Voice:
+        """How answers are spoken after it."""
+        return msgspec.structs.replace(
+            before,
+            volume_percent=before.volume_percent
+            if self.volume_percent is None
+            else self.volume_percent,
+            speed=before.speed if self.speed is None else self.speed,
+        )
+
 
 Act = Callable[[], Outcome]
 
@@ -73,12 +92,8 @@ class Plan:
     act: Act | None = None
 
 
-@dataclass(frozen=True)
-class Voice:
-    """How a session's answers are spoken at present."""
-
-    volume_percent: int = 100
-    speed: float = 1.0
+VOICE_DECODER = msgspec.json.Decoder(Voice)
+"""For the store's table ``voices``."""
 
 
 @dataclass(frozen=True)

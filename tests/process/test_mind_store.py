@@ -161,7 +161,7 @@ def test_corruption_while_it_is_open_is_told(folder: Path) -> None:
         file.seek(4096)
         file.write(os.urandom(database.path.stat().st_size - 4096))
     other = sqlite3.connect(database.path)  # makes the open connection read its pages again
-    other.execute("PRAGMA user_version = 1")
+    other.execute("PRAGMA user_version = 2")
     other.commit()
     other.close()
     with pytest.raises(StoreCorruptError, match="restart"):
@@ -322,3 +322,19 @@ def test_key_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         credential_key()
     with pytest.raises(StoreKeyError, match="No such file"):
         read_key(tmp_path / "missing")
+
+
+def test_a_store_of_the_first_version_is_brought_up_to_date(folder: Path) -> None:
+    database = Database(folder)
+    notes(database).put(Row("old", "text"))
+    database.close()
+    raw = sqlite3.connect(folder / "mind.db")
+    raw.execute("DROP TABLE voices")
+    raw.execute("PRAGMA user_version = 1")
+    raw.commit()
+    raw.close()
+    again = Database(folder)
+    assert again.set_aside is None
+    assert notes(again).all() == [Row("old", "text")]
+    assert again.rows("voices") == []
+    again.close()

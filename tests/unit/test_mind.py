@@ -192,6 +192,14 @@ def test_slower_says_it_again(world: World) -> None:
     assert world.consider("Repeat that").reply == "William Shakespeare."
 
 
+def test_the_box_speaks_as_before_after_a_restart(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    outcome = Outcome("", volume_percent=20, speed=0.8)
+    world.things.keep_voice(outcome.voice(world.mind.session("local").voice))
+    voice = dict(World(tmp_path).mind.voices())["local"]
+    assert (voice.volume_percent, voice.speed) == (20, 0.8)
+
+
 # --- answers that are given again --------------------------------------------------------------
 
 

@@ -23,14 +23,17 @@ from appliance.mind.store.sealing import AesGcm, Clear, Sealer, StoreKeyError
 logger = logging.getLogger(__name__)
 
 FILE_NAME = "mind.db"
-TABLES = ("facts", "timers", "notes")
+_FIRST_TABLES = ("facts", "timers", "notes")
+TABLES = (*_FIRST_TABLES, "voices")
 _COMPANIONS = ("", "-wal", "-shm")
 _BUSY_TIMEOUT_S = 2.0
 _KEY_CHECK = "key_check"
 _KEY_CHECK_TEXT = b"voice appliance"
+_TABLE = "CREATE TABLE {} (id TEXT PRIMARY KEY, body BLOB NOT NULL);"
 _MIGRATIONS = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;"
-    + "".join(f"CREATE TABLE {t} (id TEXT PRIMARY KEY, body BLOB NOT NULL);" for t in TABLES),
+    + "".join(map(_TABLE.format, _FIRST_TABLES)),
+    _TABLE.format("voices"),
 )
 """Each takes the file from its index to the next ``user_version``."""
 
