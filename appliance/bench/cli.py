@@ -221,7 +221,8 @@ def conversation(
         list[str] | None,
         typer.Option(
             help="Only this scenario; may be repeated. questions, sequential, pauses, "
-            "interruptions, sounds, television, alone; the long ones music and monologue."
+            "interruptions, sounds, television, alone; the long ones music, duet, stuck, "
+            "monologue."
         ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer trials of each.")] = False,

@@ -39,9 +39,10 @@ STANDARD = (
     "television",
     "alone",
 )
-LONG = ("music", "monologue")
+LONG = ("music", "duet", "stuck", "monologue")
+"""What is no conversation, and must end in one again."""
 _TELEVISION_S = 9.0
-_MUSIC_S, _MONOLOGUE_S = 120.0, 600.0
+_MUSIC_S, _DUET_S, _STUCK_S, _MONOLOGUE_S = 120.0, 30.0, 30.0, 600.0
 _DEVICE_LATENCY_MS = 35.0
 """Of the loudspeaker, where this run has not measured it."""
 _PACKAGES = (
@@ -169,10 +170,22 @@ def _converse(
             trials.endured.append(
                 conversation_scenarios.endure(stage, dialogues.music(_MUSIC_S, seed))
             )
+        if "duet" in chosen:
+            trials.endured.append(
+                conversation_scenarios.endure(
+                    stage,
+                    dialogues.monologue(_DUET_S, seed),
+                    beside=dialogues.monologue(_DUET_S, seed + 1),
+                )
+            )
+        if "stuck" in chosen:
+            trials.endured.append(conversation_scenarios.endure(stage, dialogues.stuck(_STUCK_S)))
         if "monologue" in chosen:
             trials.endured.append(
                 conversation_scenarios.endure(stage, dialogues.monologue(_MONOLOGUE_S, seed))
             )
+        if trials.endured:  # it listens again
+            trials.afterwards = conversation_scenarios.ask_all(stage, questions[:1])
     return trials
 
 

@@ -60,6 +60,8 @@ class Trials:
     television: list[Asked] = field(default_factory=list)
     alone: list[Alone] = field(default_factory=list)
     endured: list[Endured] = field(default_factory=list)
+    afterwards: list[Asked] = field(default_factory=list)
+    """A question after all that."""
 
 
 def figures(trials: Trials) -> Figures:
@@ -73,6 +75,7 @@ def figures(trials: Trials) -> Figures:
         **_television(trials.television),
         **_alone(trials.alone),
         **_endured(trials.endured),
+        **({"words_afterwards_percent": _words(trials.afterwards)} if trials.endured else {}),
     }
 
 
@@ -226,6 +229,11 @@ def _endured(trials: Sequence[Endured]) -> Figures:
         if trial.words:
             result[f"{trial.name}_words_percent"] = round(100 * trial.words, 1)
     return result
+
+
+def _words(trials: Sequence[Asked]) -> float:
+    """Of a question after all that, 0 without an answer."""
+    return round(100 * max((t.words for t in trials if t.acoustic_ms is not None), default=0.0), 1)
 
 
 def _times(trials: Sequence[Asked]) -> list[float]:

@@ -140,16 +140,19 @@ def leave_alone(stage: Stage, minutes: float) -> Alone:
     )
 
 
-def endure(stage: Stage, sound: Saying) -> Endured:
-    """Play a long sound to the appliance and wait until it listens again."""
+def endure(stage: Stage, sound: Saying, *, beside: Saying | None = None) -> Endured:
+    """Play a long sound to the appliance, and another one from elsewhere at the same time if there
+    is one, and wait until it listens again."""
     mark = stage.mark()
+    if beside is not None:
+        stage.television_says(beside)
     stage.say(sound)
     near = stage.said(sound, mark)
     back = stage.settle(timeout_s=_BACK_BOUND_S)
     turns = stage.turns(mark)
     end_ns = near.end_ns if near else time.monotonic_ns()
     return Endured(
-        sound.name,
+        f"two people: {sound.name}" if beside else sound.name,
         round(len(sound.samples) / RATE_HZ, 1),
         dict(Counter(turn.outcome for turn in turns)),
         words_heard(sound.text, " ".join(turn.transcript for turn in turns)),

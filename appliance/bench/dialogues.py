@@ -190,6 +190,11 @@ def music(seconds: float, seed: int) -> Saying:
     return Saying("music", levelled(samples), kind="music")
 
 
+def stuck(seconds: float) -> Saying:
+    """What a broken microphone gives: a constant, and a click at its beginning and end."""
+    return Saying("stuck microphone", np.full(round(seconds * RATE_HZ), 0.3, np.float32), kind="dc")
+
+
 def cough(seed: int) -> Saying:
     """Two bursts of noise between 300 Hz and 4 kHz, 200 ms each, loud as coughs are."""
     rng = np.random.default_rng(seed)
