@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from appliance.audio.files import read_speech
 from appliance.capture.chain import STAGES, FrontEnd
+from appliance.capture.geometry import circle
 from appliance.config import PROJECT_ROOT, FrontEndConfig
 from appliance.errors import ApplianceError
 
@@ -288,3 +289,36 @@ def test_clipping_is_the_share_of_the_last_second():
     assert front_end.metrics().clipped_share == 1.0
     run(front_end, noise(1, 1.0)[None])
     assert front_end.metrics().clipped_share == 0.0
+
+
+def arriving(azimuth_deg, seed, seconds=2.0):
+    """Noise in syllables, a plane wave from there, at the four microphones."""
+    rng = np.random.default_rng(seed)
+    n = round(seconds * RATE)
+    envelope = np.repeat(rng.random(n // 1600) > 0.3, 1600)
+    spectrum = np.fft.rfft(0.05 * envelope * rng.standard_normal(n))
+    steering = circle(4, 0.032).steering(np.array([azimuth_deg]), np.fft.rfftfreq(n, 1 / RATE))[0]
+    return np.fft.irfft(spectrum * steering, n).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("partner", "sources", "least", "most"),
+    [
+        (37.0, [150.0], 0.8, 1.0),
+        (37.0, [37.0], 0.0, 0.0),
+        (50.0, [37.0], 0.0, 0.0),
+        (37.0, [37.0, 150.0], 0.0, 0.3),
+        (None, [150.0], 0.0, 0.0),
+    ],
+)
+def test_it_is_told_when_only_others_than_the_partner_are_heard(partner, sources, least, most):
+    mic = sum(arriving(source, seed=3 + n) for n, source in enumerate(sources))
+    mic = mic + np.stack([noise(n, 2.0, 1e-4) for n in range(4)])
+    front_end = FrontEnd(ARRAY, 4)
+    front_end.attend(partner, only=True)
+    _, blocks = run(front_end, mic)
+    heard = blocks[50:]
+    assert least <= np.mean([block.aside for block in heard]) <= most
+    known = [b.direction_deg for b in heard if b.direction_deg is not None and not b.aside]
+    if partner is not None and known:
+        assert all(abs(direction - partner) <= 20 for direction in known)
