@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from gateway_client import Browser, place_of, request
 
@@ -286,6 +288,45 @@ def test_what_is_no_offer_is_refused_and_harms_nobody(gateway, sdp):
         await browser.close()
 
     run(test)
+
+
+def test_damaged_offers_leave_nothing_behind(gateway):
+    async def test() -> None:
+        chance = random.Random(6)
+        browser = Browser()
+        good = await browser.offer()
+        process = psutil.Process(gateway.process.pid)
+        first = OfferVoice(key="fuzz", sdp=good, address="127.0.0.1")
+        assert isinstance(await request(gateway.runtime_dir, first), VoiceAnswer)
+        before = process.num_fds()
+        kinds = set()
+        for _ in range(120):
+            lines = good.splitlines()
+            for _ in range(chance.randint(1, 4)):
+                at = chance.randrange(len(lines))
+                cut = chance.randint(0, len(lines[at]))
+                junk = printable(chance, 6)
+                lines[at] = chance.choice([lines[at][:cut] + junk, junk, lines[at] * 3, ""])
+            answer = await request(
+                gateway.runtime_dir,
+                OfferVoice(key="fuzz", sdp="\r\n".join(lines) + "\r\n", address="127.0.0.1"),
+            )
+            assert isinstance(answer, Refused | VoiceAnswer)
+            kinds.add(type(answer))
+        assert kinds == {Refused, VoiceAnswer}, "some were taken, some were not"
+        await request(gateway.runtime_dir, CloseVoice(key="fuzz"))
+        good_browser = Browser()
+        assert await good_browser.connect(gateway.runtime_dir) == ""
+        await good_browser.close()
+        await gateway.sessions(0)
+        assert process.num_fds() <= before
+        await browser.close()
+
+    run(test)
+
+
+def printable(chance: random.Random, count: int) -> str:
+    return "".join(chr(chance.randint(32, 126)) for _ in range(count))
 
 
 def test_an_offer_without_a_common_codec_is_refused(gateway):
