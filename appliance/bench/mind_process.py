@@ -1,4 +1,4 @@
-"""The real process mind on its own, with the caller as its conductor: for benches and tests."""
+"""The real processes mind and llm without the others; the caller is their conductor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -18,13 +18,16 @@ from appliance.errors import ApplianceError
 from appliance.ipc.bus import Bus, Client, subscribe
 from appliance.messages import (
     LOCAL_SESSION,
+    ChatMessage,
     Commit,
     Consider,
     Considered,
     Done,
+    Generate,
     Heartbeat,
     Message,
     Outcome,
+    ReplyChunk,
     Request,
     Ringing,
     SpeechSettings,
@@ -34,12 +37,13 @@ from appliance.messages import (
 
 START_BOUND_S = 60.0
 ANSWER_BOUND_S = 10.0
+GENERATE_BOUND_S = 120.0
 _EAR_MS = 100
 _M = TypeVar("_M", bound=Message)
 
 
 class MindProcess:
-    """Starts, kills and talks to ``python -m appliance.ipc.process mind``.
+    """Starts, kills and talks to ``python -m appliance.ipc.process mind``, and llm beside it.
 
     Args:
         runtime_dir: with a path short enough for sockets; of this process alone.
@@ -58,9 +62,11 @@ class MindProcess:
             **(environment or {}),
         }
         self._conductor = Bus(runtime_dir=runtime_dir, process="conductor")
-        topics = [kind.topic for kind in (Considered, Done, Ringing, SpeechSettings)]
-        self._ear = subscribe(runtime_dir, [*topics, heartbeat_topic("mind")])
+        topics = [kind.topic for kind in (Considered, Done, ReplyChunk, Ringing, SpeechSettings)]
+        beats = [heartbeat_topic(name) for name in ("mind", "llm")]
+        self._ear = subscribe(runtime_dir, [*topics, *beats])
         self._process: subprocess.Popen[bytes] | None = None
+        self._llm: subprocess.Popen[bytes] | None = None
         self._ids = (f"q{n}" for n in itertools.count(1))
         self._life = 0
         self.beat: Heartbeat | None = None
@@ -78,6 +84,9 @@ class MindProcess:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
+        if self._llm is not None:
+            self._llm.terminate()
+            self._llm.wait(10)
         self._ear.close()
         self._conductor.close()
 
@@ -89,23 +98,37 @@ class MindProcess:
         Args:
             environment: variables of this life only.
         """
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "appliance.ipc.process", "mind"],
+        self._process = self._start("mind", environment)
+        old = self._life
+        beat = self._hear_ready("mind", old)
+        self._life = beat.life
+        return beat
+
+    def start_llm(self) -> Heartbeat:
+        """Start llm too, with the configured model."""
+        self._llm = self._start("llm", None)
+        return self._hear_ready("llm", 0)
+
+    def _start(self, name: str, environment: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "appliance.ipc.process", name],
             env={**self._environment, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        old = self._life
 
+    def _hear_ready(self, name: str, old_life: int) -> Heartbeat:
         def ready(message: Message) -> bool:
-            return isinstance(message, Heartbeat) and (
-                message.life != old and message.state != "starting"
+            return (
+                isinstance(message, Heartbeat)
+                and message.process == name
+                and message.life != old_life
+                and message.state != "starting"
             )
 
         beat = self.hear(ready, START_BOUND_S)
         assert isinstance(beat, Heartbeat)
-        self._life = beat.life
         return beat
 
     def kill(self) -> None:
@@ -137,7 +160,7 @@ class MindProcess:
             message = self._ear.receive(_EAR_MS)
             if isinstance(message, Ringing):
                 self.rung.append((time.monotonic_ns(), message))
-            elif isinstance(message, Heartbeat):
+            elif isinstance(message, Heartbeat) and message.process == "mind":
                 self.beat = message
             if message is not None and wanted(message):
                 return message
@@ -211,6 +234,37 @@ class MindProcess:
                 marks=(mark,) if mark else (),
             )
         )
+
+    def generate(
+        self, messages: Sequence[ChatMessage], *, max_tokens: int, grammar: str = ""
+    ) -> tuple[str, str]:
+        """What llm writes, as it would be spoken, and the call if it is one.
+
+        Raises:
+            ApplianceError: it cannot answer.
+        """
+        request_id = next(self._ids)
+        self._conductor.publish(
+            Generate(
+                session_id=LOCAL_SESSION,
+                request_id=request_id,
+                messages=tuple(messages),
+                max_tokens=max_tokens,
+                grammar=grammar,
+            )
+        )
+        chunks: list[ReplyChunk] = []
+
+        def last(message: Message) -> bool:
+            if isinstance(message, ReplyChunk) and message.request_id == request_id:
+                chunks.append(message)
+            return bool(chunks) and chunks[-1].last
+
+        self.hear(last, GENERATE_BOUND_S)
+        if chunks[-1].error:
+            raise ApplianceError(f"llm cannot answer: {chunks[-1].error}")
+        text = " ".join(chunk.text.strip() for chunk in chunks if chunk.text)
+        return text, chunks[-1].call
 
     def request(self, request: Request, kind: type[_M]) -> _M:
         """Send a request as the panel does; returns its answer.
