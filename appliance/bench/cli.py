@@ -215,6 +215,27 @@ def panel(
 
 
 @app.command()
+def mind(
+    *,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only this part; may be repeated. intents, timers, recall, tools, claims, prefix, "
+            "dialogues, voice."
+        ),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer of each.")] = False,
+    llm: LlmOption = DEFAULT_LLM,
+    seed: SeedOption = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """What is understood, remembered and done, what is never claimed, and how soon."""
+    from appliance.bench.mind import run
+
+    _show(run(parts=only or (), quick=quick, llm=llm, seed=seed), as_json=as_json)
+
+
+@app.command()
 def conversation(
     *,
     only: Annotated[
