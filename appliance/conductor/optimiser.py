@@ -21,6 +21,8 @@ _STAGES = {
     "llm": ("llm_queue", "llm_ttft", "text_aggregation"),
     "tts": ("tts_queue", "tts_ttfb"),
 }
+_QUEUED_MS = 200.0
+"""From so long on an answer waited for somebody else's."""
 _TURNS = 5
 _FEWEST_TURNS = 3
 _CLEARLY_BELOW = 0.5
@@ -77,7 +79,9 @@ class Optimiser:
             What to use from now on if that changes, else None.
         """
         plain = record.outcome in ("answered", "interrupted") and record.source == "speech"
-        plain = plain and "llm_ttft" in record.contributions_ms  # others say nothing of the models
+        parts = record.contributions_ms
+        # neither answers without llm nor waits behind other sessions say anything of the models
+        plain = plain and "llm_ttft" in parts and parts.get("llm_queue", 0.0) < _QUEUED_MS
         if not plain or not record.audible_ns or any("restarted" in m for m in record.marks):
             return None
         self._recent.append(record)

@@ -122,3 +122,13 @@ def test_the_level_is_always_on_the_ladder(delays_ms: list[float], stage: str) -
             assert 0 <= level.level <= 6
             assert level.reason
     assert set(THRESHOLDS_MS) == {"vad", "asr", "llm", "tts", "end_to_end"}
+
+
+def test_answers_without_llm_and_waits_behind_others_say_nothing_of_the_models() -> None:
+    optimiser = Optimiser(LADDER, "local")
+    for _ in range(6):
+        assert optimiser.step(record(llm_queue=6_000.0), 0) is None
+        fast = record()
+        del fast.contributions_ms["llm_ttft"]
+        assert optimiser.step(fast, 0) is None
+    assert not optimiser.slow
