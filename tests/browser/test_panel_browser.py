@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from panel_world import PASSWORD, SECRET, Running, admin_process, record, report
+from panel_world import OTHERS, PASSWORD, SECRET, Running, admin_process, record, report
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -123,7 +123,7 @@ def appliance(tmp_path: Path) -> Iterator[Appliance]:
     # a browser's own processes come and go: the fixture "place" would take them for left behind
     with (
         tempfile.TemporaryDirectory(prefix="va-b-", dir="/tmp") as folder,
-        admin_process(Path(folder), tmp_path) as running,
+        admin_process(Path(folder), tmp_path, (*OTHERS, "gateway")) as running,
     ):
         it = Appliance(running)
         it.start()
