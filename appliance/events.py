@@ -17,9 +17,13 @@ from appliance.errors import ApplianceError
 from appliance.ipc.bus import subscribe, topic_of
 from appliance.messages import TOPICS, BlocksReady, FrontEndReport, Heartbeat, Message
 
-_WORDS = frozenset({"text", "transcript", "reply", "played_text", "stable", "tail", "question"})
-"""Fields that hold what somebody said."""
-_WORDY = frozenset({"messages", "corrections"})
+_WORDLESS = frozenset(
+    ("asr_model", "contributions_ms", "engine", "error", "id", "ids", "intent", "language")
+    + ("llm_model", "marks", "name", "outcome", "overlaps", "reason", "request_id", "session_id")
+    + ("source", "state", "turn_id", "utterance_id", "utterance_ids", "open")
+)
+"""Fields of text that never hold what somebody said. Any other is taken to do so: who adds one must
+not have to think of this place for it to stay private."""
 _HIDDEN = "…"
 _WAIT_MS = 200
 
@@ -54,12 +58,31 @@ def to_line(at_ns: int, message: Message, *, words: bool) -> str:
     """
     fields: dict[str, Any] = msgspec.to_builtins(message)
     if not words:
-        for name in fields.keys() & _WORDS:
-            fields[name] = _HIDDEN if fields[name] else ""
-        for name in fields.keys() & _WORDY:
-            fields[name] = []
+        fields = without_words(fields)
     line = {"at_ns": at_ns, "topic": topic_of(message), "message": fields}
     return msgspec.json.encode(line).decode()
+
+
+def without_words(fields: dict[str, Any]) -> dict[str, Any]:
+    """A message's fields, without what anybody said."""
+    return {
+        name: value if name in _WORDLESS or not _holds_text(value) else _hidden(value)
+        for name, value in fields.items()
+    }
+
+
+def _hidden(value: object) -> object:
+    if isinstance(value, str):
+        return _HIDDEN if value else ""
+    return []
+
+
+def _holds_text(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(_holds_text(part) for part in value.values())
+    if isinstance(value, list | tuple):
+        return any(_holds_text(part) for part in value)
+    return isinstance(value, str)
 
 
 def read(path: Path) -> Iterator[tuple[int, Message]]:

@@ -14,8 +14,9 @@ from turn_world import SETTINGS
 
 from appliance.conductor.turns import TurnTaker
 from appliance.errors import ApplianceError
-from appliance.events import read, to_line
+from appliance.events import EVENT_TOPICS, read, to_line, without_words
 from appliance.messages import (
+    TOPICS,
     Cancel,
     EndOfTurn,
     Floor,
@@ -136,6 +137,26 @@ def test_a_recorded_conversation_goes_the_same_way_again(path: Path) -> None:
 
 def test_there_are_recordings() -> None:
     assert REPLAYS
+
+
+WITHOUT_WORDS = {
+    *("asr_model", "engine", "error", "id", "intent", "language", "llm_model", "name"),
+    *("reason", "request_id", "session_id", "turn_id", "utterance_id"),
+}
+
+
+def test_no_text_of_any_message_gets_out_but_what_surely_holds_no_words() -> None:
+    texts = {
+        field.name
+        for topic in EVENT_TOPICS
+        for field in msgspec.structs.fields(TOPICS[topic].message)
+        if field.type is str
+    }
+    assert {"text", "reply", "facts", "call", "question"} <= texts - WITHOUT_WORDS
+    for name in texts - WITHOUT_WORDS:
+        assert "swordfish" not in str(without_words({name: "swordfish"})), name
+    assert "swordfish" not in str(without_words({"messages": [["user", "swordfish"]]}))
+    assert "swordfish" not in str(without_words({"new_field": {"part": ["swordfish"]}}))
 
 
 def test_words_are_left_out_unless_asked_for() -> None:
