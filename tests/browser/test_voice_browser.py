@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from gateway_client import place_of
-from panel_world import PASSWORD, Running, admin_process
+from panel_world import PASSWORD, Running, admin_process, free_port
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from appliance.admin.pairing import read_code
@@ -405,3 +405,28 @@ def test_what_the_way_to_the_browser_and_back_adds(world, record_property):
     assert percentiles(there)[0] + percentiles(back)[0] <= 150
     reader.close()
     ear.close()
+
+
+# --- the way to trust the box ------------------------------------------------------------------
+
+
+def test_the_page_that_sets_up_a_phone_is_readable_by_all(place, tmp_path, microphone):
+    variables = {"APPLIANCE_ADMIN__HOST": "0.0.0.0", "APPLIANCE_ADMIN__TLS_PORT": str(free_port())}
+    browser, playwright = open_chromium(microphone)
+    try:
+        with admin_process(place.runtime_dir, tmp_path, (), variables) as panel:
+            page = browser.new_page(viewport={"width": 360, "height": 740})
+            for language in ("en", "zh"):
+                page.goto(f"http://localhost:{panel.port}/language?to={language}&back=/trust")
+                shown = page.locator("#fingerprint").inner_text()
+                assert shown == (place.runtime_dir / "ca-fingerprint").read_text()
+                expect(page.locator("img.qr")).to_be_visible()
+                assert page.evaluate("document.querySelector('img.qr').naturalWidth") > 0
+                width = page.evaluate("document.documentElement.scrollWidth")
+                assert width <= 360, "it fits a phone"
+                found = Axe().run(page)
+                assert not found.response["violations"], found.generate_report()
+    finally:
+        browser.close()
+        playwright.stop()  # type: ignore[attr-defined]
+        place.forget_sockets()
