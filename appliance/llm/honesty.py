@@ -17,6 +17,7 @@ def _set(*words: str) -> frozenset[str]:
 
 
 CANNOT = ("I can't do that: all I can do is talk.", "这个我做不到，我只能说话。")
+ONLY_TALK = ("I can only talk about that, not do it.", "这件事我只能谈谈，不能去做。")
 CANNOT_KEEP = (
     'I can only keep what you ask me to remember: say "remember that", and then what it is.',
     "只有你说“记住”，我才能记住。",
@@ -38,6 +39,12 @@ _THINGS = _set(
     "music radio song tv television message email text call timer alarm reminder order",
     "pizza taxi table meeting appointment oven kettle robot washing garage",
 )
+_TALKS = _set(
+    "tell explain say answer help try give share describe translate recommend suggest list write",
+    "sing talk read repeat spell count think guess be do my love miss ask speak assist discuss",
+    "show teach compare summarise summarize continue begin imagine name define mention not never",
+)
+"""What may be promised, since words can keep it."""
 _KEEP = frozenset(["remember", "note", "memorise", "memorize"])
 _REGULAR = (
     "turn switch lower raise lock unlock open start preheat adjust call dial text email "
@@ -49,7 +56,8 @@ _REGULAR = (
     "set wake shut light ring get check look do"
 )
 _IRREGULAR = (
-    "sent sending bought paid putting setting woken woke waking shutting rang rung ringing getting "
+    "leave left leaving sent sending bought paid putting setting woken woke waking shutting "
+    "rang rung ringing getting "
     "got looked doing did dimmed dimming stopped stopping skipped skipping cancelled cancelling "
     "shutting fed brought lit"
 )
@@ -71,6 +79,12 @@ _FINITE = _set(
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 _ENDS = re.compile(r"[.!?。！？][\"'”’)]*$")
 _SENTENCES = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])")
+_HOLLOW = re.compile(
+    r"\W*(?:sure|yes|okay|ok|certainly|of course|absolutely)\W+(?:I|we)(?: can| could| will| would"
+    r"|'ll|'d)(?: help| assist)?(?: you)?(?: out)?(?: with (?:that|this|it))?[.!]*",
+    re.IGNORECASE,
+)
+"""Agrees, and does not say to what: alone it leaves the user waiting for what never comes."""
 _DONE = re.compile(r"\W*(?:(?:okay|ok|sure|all|yes)\W+)*done\W*", re.IGNORECASE)
 _IS_DONE = re.compile(
     r"\b(?:is|are|was|were|has been|have been|will be) (?:now |already |being )?(?:on|off|locked"
@@ -124,7 +138,7 @@ class Honesty:
             over = last or bool(_ENDS.search(sentences[n].rstrip()))
             at_end = n == len(sentences) - 1
             verdict = _verdict(sentences[n], over=over, last=last and at_end)
-            if verdict is None and at_end:
+            if verdict is None and at_end and not last:
                 return []
             if verdict:
                 self.claimed, self._held = True, []
@@ -162,10 +176,11 @@ def _verdict(text: str, *, over: bool, last: bool) -> str | None:
         return _chinese(text.lstrip(), over=over)
     if _DONE.fullmatch(text) and over:
         return CANNOT[0]
-    words = _words(text)
+    hollow = over and _HOLLOW.fullmatch(text.strip()) is not None
+    words = [] if hollow else _words(text)
     first = next((n for n, word in enumerate(words) if word not in _AGREES), None)
     if first is None:
-        return "" if last else None
+        return (ONLY_TALK[0] if hollow else "") if last else None
     word, rest = words[first], words[first + 1 :]
     if word in _ME:
         return _deed_of_mine(word, rest, agreed=first > 0, over=over)
@@ -186,7 +201,8 @@ def _deed_of_mine(word: str, rest: Sequence[str], *, agreed: bool, over: bool) -
     verb = next((w for w in rest if w not in between), None)
     if verb is None:
         return "" if over else None
-    if verb not in _DEEDS:
+    promised = agreed and (word in ("i'll", "we'll") or rest[:1] == ["will"])
+    if verb not in _DEEDS and not (promised and verb not in _TALKS):
         return ""
     return CANNOT_KEEP[0] if verb in _KEEP else CANNOT[0]
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.llm.answer import Answer
-from appliance.llm.honesty import CANNOT, CANNOT_KEEP, Honesty
+from appliance.llm.honesty import CANNOT, CANNOT_KEEP, ONLY_TALK, Honesty
 from appliance.speech_text.sentences import SentenceSplitter
 from appliance.speech_text.stream import SpeechStream
 
@@ -30,6 +30,8 @@ CLAIMS = (
     "Yes, I can restart the router.",
     "I'm going to book a table for two.",
     "I turned off the oven.",
+    "Sure, I'll leave the light on for Tom.",
+    "Okay, I will juggle three balls for you.",
     "好的，我已经打开了灯。",
     "我马上为你播放音乐。",
     "好的，正在给妈妈打电话。",
@@ -40,6 +42,8 @@ TRUE = (
     "I can't turn on the lights.",
     "Sure! Here is a joke about a robot.",
     "I'll tell you a story.",
+    "Sure, I'll explain it.",
+    "Of course, I'd be glad to talk about it.",
     "I have no eyes, so I cannot see.",
     "I am a voice assistant.",
     "The light of the sun takes eight minutes.",
@@ -83,6 +87,12 @@ def test_a_claim_to_remember_says_how_it_is_done() -> None:
     assert said("Okay, I'll remember that your dog is called Rex.") == CANNOT_KEEP[0]
 
 
+@pytest.mark.parametrize("text", ["Sure, I can help with that.", "Yes, I can.", "Yes, I would!"])
+def test_an_answer_that_only_agrees_is_no_answer(text: str) -> None:
+    assert said(text) == ONLY_TALK[0]
+    assert said(f"{text} What do you need?") == f"{text} What do you need?"
+
+
 def test_a_claim_after_something_true_ends_the_answer() -> None:
     text = "Dogs need food. I'll feed your dog. It will like that."
     assert said(text) == f"Dogs need food. {CANNOT[0]}"
@@ -93,11 +103,18 @@ def test_it_does_not_matter_how_the_text_is_cut_up(text: str, cuts: list[int]) -
     assert said(text, *(min(cut, len(text.split(" "))) for cut in cuts)) == said(text)
 
 
+@pytest.mark.parametrize("text", ["...", "?!", "123", "-"])
+def test_what_has_no_words_claims_nothing(text: str) -> None:
+    assert said(text) == text
+
+
 @given(st.text(max_size=300))
 def test_nothing_is_lost(text: str) -> None:
     out = said(text)
     assert (
-        out == text.strip() or out.endswith((*CANNOT, *CANNOT_KEEP)) or out.split() == text.split()
+        out == text.strip()
+        or out.endswith((*CANNOT, *CANNOT_KEEP, *ONLY_TALK))
+        or out.split() == text.split()
     )
 
 
