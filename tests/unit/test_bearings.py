@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from turn_world import MS, SESSION, World
 
 from appliance.capture.aside import AsideGauge
@@ -195,3 +197,52 @@ def test_without_directions_nothing_is_ever_told() -> None:
     for name in ("u1", "u2"):
         world.whole_turn(name=name)
     assert world.count(Company) == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["start", "continue", "pause", "end", "aside", "words", "exchange"]),
+            st.sampled_from(["a", "b"]),
+            st.sampled_from([USER_DEG, TELEVISION_DEG, 260.0]),
+            st.integers(20, 1_500),
+        ),
+        max_size=30,
+    )
+)
+def test_whoever_talks_from_wherever_the_floor_is_free_in_the_end(
+    events: list[tuple[str, str, float, int]],
+) -> None:
+    world = World()
+    exchange(world, "u1", USER_DEG)
+    start = world.now_ms
+    for kind, name, direction, wait_ms in events:
+        world.wait(wait_ms)
+        end = {"speech_end_ns": (world.now_ms - 15) * MS}
+        match kind:
+            case "start":
+                from_bearing(world, SpeechStarted, name, start, direction)
+            case "continue":
+                from_bearing(world, SpeechContinued, name, start, direction)
+            case "pause":
+                from_bearing(world, SpeechPaused, name, start, direction, **end)
+            case "end":
+                decided = {"decided_ns": world.now_ns}
+                from_bearing(world, SpeechEnded, name, start, direction, **end, **decided)
+            case "aside":
+                world.hear(SpeechAside(session_id=SESSION, direction_deg=direction, voiced_ms=512))
+            case "words" if world.count(Transcribe):
+                world.transcript("how many legs has a spider")
+            case "exchange" if world.taker.state == "idle":
+                start = world.now_ms
+                exchange(world, f"u{start}", direction)
+    for _ in range(400):
+        world.wait(500)
+        if world.taker.state == "idle":
+            break
+        for speak in [m for m in world.sent if isinstance(m, Speak)][-1:]:
+            world.plays(speak.utterance_id)
+            world.ends(speak.utterance_id, speak.text)
+    assert world.taker.state == "idle"
+    assert not world.last(Company).engaged
