@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +19,8 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+logger = logging.getLogger(__name__)
 
 SCRIPTS = PROJECT_ROOT / "tests" / "data" / "mind" / "dialogues.toml"
 
@@ -45,27 +49,27 @@ def measure(llm: str, *, quick: bool) -> tuple[dict[str, float], list[dict[str, 
     )
     turns: list[Turn] = []
     for dialogue in dialogues[: 2 if quick else None]:
-        overrides = {"APPLIANCE_LLM__MODEL": llm, "APPLIANCE_CONDUCTOR__OPTIMISE": "false"}
-        with private_appliance(overrides) as rig, ApplianceClient(rig.config) as client:
-            client.wait_ready(30)
-            for wanted in dialogue["turns"]:
-                record = client.ask_text(wanted["say"]).record
-                by = next((mark for mark in record.marks if mark in intents), "llm")
-                met = re.search(wanted["expect"], record.reply, re.IGNORECASE) is not None
-                met = met and wanted.get("by", by) == by
-                turns.append(
-                    Turn(
-                        dialogue["name"],
-                        wanted["say"],
-                        record.reply,
-                        by,
-                        met,
-                        f"{wanted['expect']} by {wanted.get('by', 'anybody')}",
-                    )
-                )
+        turns += _held(dialogue, intents, llm)
+        logger.info("held: %s", dialogue["name"])
     figures: dict[str, float] = {
         "dialogues": len({turn.dialogue for turn in turns}),
         "dialogue_turns": len(turns),
         "dialogue_turns_as_expected_share": round(sum(t.met for t in turns) / len(turns), 3),
     }
     return figures, [asdict(turn) for turn in turns]
+
+
+def _held(dialogue: Mapping[str, Any], intents: Set[str], llm: str) -> list[Turn]:
+    """One conversation, from hello to goodbye."""
+    turns = []
+    overrides = {"APPLIANCE_LLM__MODEL": llm, "APPLIANCE_CONDUCTOR__OPTIMISE": "false"}
+    with private_appliance(overrides) as rig, ApplianceClient(rig.config) as client:
+        client.wait_ready(30)
+        for wanted in dialogue["turns"]:
+            record = client.ask_text(wanted["say"]).record
+            by = next((mark for mark in record.marks if mark in intents), "llm")
+            met = re.search(wanted["expect"], record.reply, re.IGNORECASE) is not None
+            expected = f"{wanted['expect']} by {wanted.get('by', 'anybody')}"
+            right = met and wanted.get("by", by) == by
+            turns.append(Turn(dialogue["name"], wanted["say"], record.reply, by, right, expected))
+    return turns
