@@ -18,7 +18,8 @@ from appliance.messages import ChatMessage
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s*")
 _DENIES = re.compile(
     r"\b(?:not|no|never|cannot|can't|don't|won't|unable|isn't|couldn't|wouldn't|haven't|if you"
-    r"|you (?:can|could|may|should|need|will need|would)|all i can do is|can only talk)\b|不能|无法|不会|没有|没法|做不到",
+    r"|you (?:can|could|may|should|need|will need|would)|all i can do is|can only talk)\b"
+    r"|不能|无法|不会|没有|没法|做不到",
     re.IGNORECASE,
 )
 _CLAIMS = re.compile(
