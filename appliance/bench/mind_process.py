@@ -171,6 +171,11 @@ class MindProcess:
         self.hear(lambda m: isinstance(m, Ringing) and len(m.ids) == ids, within_s)
         return self.rung[-1]
 
+    def hear_any_ringing(self, within_s: float) -> tuple[int, Ringing]:
+        """Wait until something rings; when that was heard, and what."""
+        self.hear(lambda m: isinstance(m, Ringing) and bool(m.ids), within_s)
+        return self.rung[-1]
+
     def consider(
         self, text: str, *, session_id: str = LOCAL_SESSION, in_dialogue: bool = False
     ) -> Considered:

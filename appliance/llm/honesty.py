@@ -45,6 +45,7 @@ _TALKS = _set(
     "show teach compare summarise summarize continue begin imagine name define mention not never",
 )
 """What may be promised, since words can keep it."""
+_HELPS = _set("help", "assist")
 _KEEP = frozenset(["remember", "note", "memorise", "memorize"])
 _REGULAR = (
     "turn switch lower raise lock unlock open start preheat adjust call dial text email "
@@ -199,7 +200,7 @@ def _deed_of_mine(word: str, rest: Sequence[str], *, agreed: bool, over: bool) -
         return ""
     between = _BETWEEN | _ABLE if agreed else _BETWEEN
     verb = next((w for w in rest if w not in between), None)
-    if verb is None:
+    if verb is None or (agreed and verb in _HELPS and not over):
         return "" if over else None
     promised = agreed and (word in ("i'll", "we'll") or rest[:1] == ["will"])
     if verb not in _DEEDS and not (promised and verb not in _TALKS):
