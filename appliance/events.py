@@ -18,10 +18,11 @@ from appliance.ipc.bus import subscribe, topic_of
 from appliance.messages import TOPICS, BlocksReady, FrontEndReport, Heartbeat, Message
 
 _WORDLESS = frozenset(
-    """
-    asr_model contributions_ms engine error id ids intent language llm_model marks name open outcome
-    overlaps reason request_id session_id source state turn_id utterance_id utterance_ids
-    """.split()
+    (
+        *("asr_model", "contributions_ms", "engine", "error", "id", "ids", "intent", "language"),
+        *("llm_model", "marks", "name", "open", "outcome", "overlaps", "reason", "request_id"),
+        *("session_id", "source", "state", "turn_id", "utterance_id", "utterance_ids"),
+    )
 )
 """Fields of text that never hold what somebody said. Any other is taken to do so: who adds one must
 not have to think of this place for it to stay private."""
