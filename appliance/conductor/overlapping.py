@@ -23,7 +23,7 @@ from appliance.messages import (
     Transcript,
 )
 
-PAUSE_AFTER_MS = 380
+PAUSE_AFTER_MS = 320
 """Speech over an answer that is still undecided then silences it until it is."""
 
 
