@@ -39,6 +39,7 @@ START_BOUND_S = 60.0
 ANSWER_BOUND_S = 10.0
 GENERATE_BOUND_S = 120.0
 _EAR_MS = 100
+_FIRST_ANSWER_S = 0.5
 _M = TypeVar("_M", bound=Message)
 
 
@@ -102,7 +103,20 @@ class MindProcess:
         old = self._life
         beat = self._hear_ready("mind", old)
         self._life = beat.life
+        self._be_heard()
         return beat
+
+    def _be_heard(self) -> None:
+        """Until the first answer a question may be lost: sockets connect in their own time."""
+        until = time.monotonic() + ANSWER_BOUND_S
+        while True:
+            try:
+                self.consider("", within_s=_FIRST_ANSWER_S)
+            except ApplianceError:
+                if time.monotonic() > until:
+                    raise
+            else:
+                return
 
     def start_llm(self) -> Heartbeat:
         """Start llm too, with the configured model."""
@@ -177,7 +191,12 @@ class MindProcess:
         return self.rung[-1]
 
     def consider(
-        self, text: str, *, session_id: str = LOCAL_SESSION, in_dialogue: bool = False
+        self,
+        text: str,
+        *,
+        session_id: str = LOCAL_SESSION,
+        in_dialogue: bool = False,
+        within_s: float = ANSWER_BOUND_S,
     ) -> Considered:
         """What mind says of a question."""
         request_id = next(self._ids)
@@ -187,7 +206,7 @@ class MindProcess:
             )
         )
         answer = self.hear(
-            lambda m: isinstance(m, Considered) and m.request_id == request_id, ANSWER_BOUND_S
+            lambda m: isinstance(m, Considered) and m.request_id == request_id, within_s
         )
         assert isinstance(answer, Considered)
         return answer
