@@ -349,6 +349,8 @@ class Consider(Message, frozen=True, kw_only=True):
     text: str
     in_dialogue: bool = False
     """Whether llm would be told earlier turns."""
+    turn_id: str = ""
+    """Questions of one turn take each other's place."""
 
 
 class Considered(Message, frozen=True, kw_only=True):
@@ -383,6 +385,8 @@ class Commit(Message, frozen=True, kw_only=True):
     request_id: str
     call: str = ""
     """What llm answered under `Considered.grammar` instead of text: JSON."""
+    turn_id: str = ""
+    """What was done already in the same turn is not meant any more: the user went on."""
 
 
 class Done(Message, frozen=True, kw_only=True):

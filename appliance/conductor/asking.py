@@ -101,6 +101,7 @@ class Asking:
             request_id=next(self._ids),
             text=text,
             in_dialogue=bool(self._history),
+            turn_id=turn.id,
         )
         turn.consider_by_ns = self._now_ns + CONSIDER_BOUND_MS * 1_000_000
         self._out.append(turn.consider)
@@ -114,7 +115,12 @@ class Asking:
         turn.deed_pending = turn.considered.acts or bool(call)
         turn.waiting_since_ns = self._now_ns
         self._out.append(
-            Commit(session_id=self._session_id, request_id=turn.consider.request_id, call=call)
+            Commit(
+                session_id=self._session_id,
+                request_id=turn.consider.request_id,
+                call=call,
+                turn_id=turn.id,
+            )
         )
 
     def _generate(self, turn: Turn) -> None:

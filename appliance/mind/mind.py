@@ -7,10 +7,11 @@ turn's `Commit`.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -58,6 +59,28 @@ class _Asked:
     language: Language
     answers: bool = False
     """Whether it answers what we asked."""
+    turn_id: str = ""
+    voice: Voice = field(default_factory=Voice)
+    """How answers were spoken before anything was done for it."""
+    call: str = ""
+    """What llm called for."""
+    acts: bool = False
+    """Whether something is done for it, or taken back."""
+    outcome: Outcome | None = None
+    """What was done; None before."""
+
+    def wants_the_same(self, other: _Asked) -> bool:
+        """Whether both want one thing: what was added in between said nothing new."""
+        if self.call or other.call:
+            return self.call == other.call
+        if self.answers and other.answers:
+            return self.plan is other.plan
+        mine, others = self.understood, other.understood
+        return (
+            mine is not None
+            and others is not None
+            and (mine.intent, dict(mine.slots)) == (others.intent, dict(others.slots))
+        )
 
 
 @dataclass
@@ -69,6 +92,11 @@ class _Session:
     """What a yes would do."""
     committed: _Asked | None = None
     """The question whose answer is being given."""
+
+    def before(self, turn_id: str) -> _Asked | None:
+        """What was committed already in a turn that goes on after all."""
+        same = self.committed is not None and turn_id and self.committed.turn_id == turn_id
+        return self.committed if same else None
 
 
 @dataclass
@@ -141,11 +169,22 @@ class Mind:
         return considered
 
     def _read(self, session: _Session, message: Consider) -> _Asked:
+        """What is meant, as if nothing had been done yet in the same turn."""
+        before = session.before(message.turn_id)
+        voice = before.voice if before else session.voice
+        ask = session.ask if before is None else before.plan if before.answers else None
+        asked = self._understand(session, message, voice, ask)
+        asked.turn_id, asked.voice = message.turn_id, voice
+        return asked
+
+    def _understand(
+        self, session: _Session, message: Consider, voice: Voice, ask: Plan | None
+    ) -> _Asked:
         text = message.text
         language: Language = "zh" if language_of(text) == "zh" else "en"
-        if session.ask is not None:
+        if ask is not None:
             agreed = _YES.fullmatch(text.casefold().strip(" ,.!?，。！？")) is not None
-            plan = session.ask if agreed else Plan(phrase("not_done", language))
+            plan = ask if agreed else Plan(phrase("not_done", language))
             if agreed or len(text.split()) < 3:
                 return _Asked(text, text, None, plan, "", False, language, answers=True)
         understanding = self.understandings.get(language)
@@ -159,7 +198,7 @@ class Mind:
                 understood = followed
         plan = Plan()
         if understood is not None:
-            found = self.skills.plan(understood, session.voice, session.last_reply)
+            found = self.skills.plan(understood, voice, session.last_reply)
             plan, understood = (found, understood) if found else (plan, None)
         last_resort = understood is not None and understood.intent in LAST_RESORT
         if last_resort and self._tools_about(question):
@@ -211,12 +250,17 @@ class Mind:
         if asked is None:
             return None
         session = self.session(message.session_id)
-        session.committed = asked
+        before, session.committed = session.before(message.turn_id), asked
         session.ask = None
         session.topic = session.topic.after(asked.question, asked.understood)
+        asked.call = message.call
+        act = asked.plan.act
         if message.call:
-            return lambda: self._call(message.call, asked.language)
-        return asked.plan.act
+            act = functools.partial(self._call, message.call, asked.language)
+        if act is None and (before is None or not before.acts):
+            return None
+        asked.acts = True
+        return functools.partial(_done_once, asked, act, before)
 
     def done(self, session_id: str, outcome: Outcome) -> None:
         """An act has ended."""
@@ -232,7 +276,9 @@ class Mind:
             self.forget_session(record.session_id)
             return
         session = self.session(record.session_id)
-        asked, session.committed = session.committed, None
+        asked = session.committed
+        if asked is None or asked.turn_id in ("", record.turn_id):  # else another turn has begun
+            session.committed = None
         if record.reply:
             session.last_reply = record.reply
         if asked is None or record.outcome != "answered" or record.transcript != asked.text:
@@ -288,6 +334,23 @@ class Mind:
             return Outcome(done.spoken)
 
         return Outcome(result.spoken, ask=Plan(act=confirmed))
+
+
+def _done_once(asked: _Asked, act: Act | None, before: _Asked | None) -> Outcome:
+    """Do what is meant, in place of what was done in the same turn before the user went on."""
+    done = before.outcome if before else None
+    if before is not None and done is not None and asked.wants_the_same(before):
+        asked.outcome = done
+        return done
+    if done is not None and done.undo is not None:
+        done.undo()
+    outcome = act() if act else Outcome(asked.plan.reply)
+    if done is not None and done.volume_percent is not None and outcome.volume_percent is None:
+        outcome = replace(outcome, volume_percent=asked.voice.volume_percent)
+    if done is not None and done.speed is not None and outcome.speed is None:
+        outcome = replace(outcome, speed=asked.voice.speed)
+    asked.outcome = outcome
+    return outcome
 
 
 def _with(considered: Considered, **changes: object) -> Considered:

@@ -9,7 +9,7 @@ import datetime as dt
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 import msgspec
@@ -68,6 +68,8 @@ class Outcome:
     """What is done if the user says yes to the reply."""
     forgotten: bool = False
     """Something is not to be known any more."""
+    undo: Callable[[], object] | None = None
+    """Takes it back, where that is possible: the user went on, and meant something else."""
 
     def voice(self, before: Voice) -> Voice:
         """How answers are spoken after it."""
@@ -182,7 +184,8 @@ class Skills:
             item = self.timers.set_timer(milliseconds, name, OWNER, reminder=reminder)
             spoken = called("timer", item.name, language, reminder=reminder)
             done = length(item.duration_ms, language)
-            return Outcome(phrase("is_set", language, what=spoken, length=done))
+            reply = phrase("is_set", language, what=spoken, length=done)
+            return Outcome(reply, undo=lambda: self.timers.cancel([item.id]))
 
         return Plan(reply, _kept(act, language))
 
@@ -207,10 +210,10 @@ class Skills:
         def act() -> Outcome:
             if slots.get("replace"):
                 self._take_back(None, name)
-            self.timers.set_alarm(
+            item = self.timers.set_alarm(
                 at.hour, at.minute, name=name, date=at.date(), owner=OWNER, reminder=reminder
             )
-            return Outcome(reply)
+            return Outcome(reply, undo=lambda: self.timers.cancel([item.id]))
 
         return Plan(reply, _kept(act, language))
 
@@ -304,7 +307,8 @@ class Skills:
 
         def act() -> Outcome:
             fact = memory.remember(text, self.who).fact
-            return Outcome(phrase("remembered", language, text=for_speech(fact.text)))
+            reply = phrase("remembered", language, text=for_speech(fact.text))
+            return Outcome(reply, undo=lambda: memory.forget_these([fact.id]))
 
         return Plan(phrase("remembered", language, text=for_speech(text)), _kept(act, language))
 
@@ -350,7 +354,14 @@ class Skills:
         if said.text("list"):
             text = phrase(said.text("list"), said.language, text=text)
         arguments = _json({"text": text})
-        return Plan(act=lambda: self._tool("note_add", arguments, said.language))
+
+        def act() -> Outcome:
+            before = self.notes.find("", OWNER)
+            outcome = self._tool("note_add", arguments, said.language)
+            new = [note for note in self.notes.find("", OWNER) if note not in before]
+            return replace(outcome, undo=lambda: self.notes.delete(new))
+
+        return Plan(act=act)
 
     def _read_notes(self, said: Said) -> Plan:
         if said.text("list"):

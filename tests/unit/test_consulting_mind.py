@@ -122,6 +122,24 @@ def test_nothing_is_done_while_the_user_may_go_on(world: MindWorld) -> None:
     assert world.last(Cancel).id == held.utterance_id
 
 
+def test_who_goes_on_after_the_deed_is_known_to_be_in_the_same_turn(world: MindWorld) -> None:
+    world.pauses_with("Set a timer for ten minutes")
+    world.considered(acts=True, intent="timer_set")
+    world.stays_silent()
+    first = world.last(Commit)
+    world.resumes("u1", world.now_ms - 2_000)
+    world.now_ms += 400
+    world.speech(SpeechPaused, "u1", world.now_ms - 2_400, world.now_ms - 50)
+    world.transcript("Set a timer for ten minutes please")
+    assert world.last(Consider).turn_id == first.turn_id
+    world.considered(acts=True, intent="timer_set")
+    world.stays_silent()
+    assert world.count(Commit) == 2
+    assert world.last(Commit).turn_id == first.turn_id
+    world.done("The timer is set.")
+    assert world.heard_to_its_end().turn_id == first.turn_id
+
+
 def test_a_deed_is_told_of_when_it_is_done(world: MindWorld) -> None:
     world.pauses_with("Set a timer for ten minutes")
     world.considered(reply="The timer is set.", acts=True, intent="timer_set")

@@ -37,14 +37,16 @@ class World:
         self.mind: Mind = make_mind(config, self.things, understandings(), lambda: {"llm": "ready"})
         self.asked = 0
 
-    def consider(self, text: str, session: str = "local", **more: bool) -> Considered:
+    def consider(self, text: str, session: str = "local", **more: bool | str) -> Considered:
         self.asked += 1
         message = Consider(
             session_id=session, request_id=f"r{self.asked}", text=text, in_dialogue=False
         )
         return self.mind.consider(msgspec.structs.replace(message, **more))
 
-    def say(self, text: str, session: str = "local", llm: str = "I see.", **more: bool) -> str:
+    def say(
+        self, text: str, session: str = "local", llm: str = "I see.", **more: bool | str
+    ) -> str:
         """A whole turn; what was said in it."""
         considered = self.consider(text, session, **more)
         commit = Commit(session_id=session, request_id=considered.request_id)
@@ -352,6 +354,65 @@ def test_a_store_that_cannot_be_opened_is_told_and_nothing_is_promised(tmp_path:
 def test_the_clock_is_asked_not_guessed(world: World) -> None:
     hour = dt.datetime.now(dt.timezone.utc).strftime("%-I:%M")
     assert hour.split(":")[0] in world.say("What time is it?")
+
+
+# --- a turn that goes on though it seemed over ------------------------------------------------
+
+
+def said_on(world: World, *texts: str) -> str:
+    """One turn whose end was taken too soon but for the last text; what was said in the end."""
+    reply = ""
+    for text in texts:
+        considered = world.consider(text, turn_id="t")
+        commit = Commit(session_id="local", request_id=considered.request_id, turn_id="t")
+        if (act := world.mind.commit(commit)) is not None:
+            outcome = act()
+            world.mind.done("local", outcome)
+            reply = outcome.reply
+    world.heard(texts[-1], reply, "local")
+    return reply
+
+
+def test_what_is_said_on_does_not_do_the_same_twice(world: World) -> None:
+    reply = said_on(world, "Set a timer for ten minutes", "Set a timer for ten minutes please")
+    assert reply == "The timer is set for 10 minutes."
+    assert len(world.things.timers.list()) == 1
+    reply = said_on(world, "Cancel the timer", "Cancel the timer please")
+    assert reply.startswith("Cancelled:")
+    assert world.things.timers.list() == ()
+    world.say("Volume 50 percent")
+    said_on(world, "Louder", "Louder please")
+    assert world.mind.session("local").voice.volume_percent == 65
+
+
+def test_what_is_said_on_takes_the_place_of_what_was_done(world: World) -> None:
+    said_on(world, "Set a timer for ten minutes", "Set a timer for ten minutes and thirty seconds")
+    (timer,) = world.things.timers.list()
+    assert getattr(timer, "duration_ms", 0) == 630_000
+    said_on(world, "Remember that my dog", "Remember that my dog is called Rex")
+    assert world.things.memory is not None
+    assert [f.text for f in world.things.memory.about(world.things.who)] == ["my dog is called Rex"]
+    said_on(world, "Make a note: buy milk", "Make a note: buy milk and bread")
+    assert [note.text for note in world.things.notes.find("", "local")] == ["buy milk and bread"]
+
+
+def test_a_yes_that_is_said_on_is_still_one(world: World) -> None:
+    world.say("Remember that my dog is called Rex")
+    said_on(world, "Forget everything", "Forget everything please")
+    assert said_on(world, "Yes", "Yes please") == "I forgot everything you told me."
+
+
+def test_what_was_done_is_taken_back_where_something_else_was_meant(world: World) -> None:
+    said_on(world, "Volume 20 percent", "Volume 20 percent is what my father calls loud, isn't it?")
+    assert world.mind.session("local").voice.volume_percent == 100
+    said_on(world, "Set a timer for ten minutes", "What does it mean to be French in Germany?")
+    assert world.things.timers.list() == ()
+
+
+def test_the_same_in_two_turns_is_done_twice(world: World) -> None:
+    said_on(world, "Set a timer for ten minutes")
+    said_on(world, "Set a timer for ten minutes")
+    assert len(world.things.timers.list()) == 2
 
 
 # --- sessions ----------------------------------------------------------------------------------
