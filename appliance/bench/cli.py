@@ -215,6 +215,30 @@ def panel(
 
 
 @app.command()
+def sessions(
+    *,
+    browsers: Annotated[int, typer.Option(help="Beside the local session.", min=1, max=4)] = 4,
+    rounds: Annotated[int, typer.Option(help="Times that all ask at once.", min=1)] = 4,
+    pairs: Annotated[
+        int, typer.Option(help="Commands given in the room and through a browser.", min=1)
+    ] = 24,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only this part: together, browser.")
+    ] = None,
+    llm: LlmOption = DEFAULT_LLM,
+    seed: SeedOption = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Browsers and the local session at once: who waits how long; what a browser adds."""
+    from appliance.bench.sessions import run
+
+    result = run(
+        browsers=browsers, rounds=rounds, pairs=pairs, parts=only or (), llm=llm, seed=seed
+    )
+    _show(result, as_json=as_json)
+
+
+@app.command()
 def mind(
     *,
     only: Annotated[
