@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -22,6 +22,7 @@ from appliance.ipc.sessions import OpenSessions
 from appliance.ipc.worker import Cancelled, Emit, Worker
 from appliance.messages import (
     LOCAL_SESSION,
+    Accepted,
     CancelTimer,
     Commit,
     Consider,
@@ -237,25 +238,28 @@ class _Service:
     def _deed(self, message: Commit, act: Act) -> object:
         try:
             outcome = act()
-            before = self._mind.session(message.session_id).voice
-            if message.session_id == OWNER and outcome.voice(before) != before:
-                self._things.keep_voice(outcome.voice(before))
+            if message.session_id == OWNER:
+                before = self._mind.session(OWNER).voice
+                if outcome.voice(before) != before:
+                    self._things.keep_voice(outcome.voice(before))
         except StoreError as error:
             return _Broken(str(error))
-        if outcome.muted is not None:
-            self._mute(outcome.muted)
+        if outcome.if_not_muted and not self._mute():
+            outcome = replace(outcome, reply=outcome.if_not_muted)
         return _Did(message, outcome)
 
-    def _mute(self, muted: bool) -> None:
-        """Ask capture, who alone mutes."""
+    def _mute(self) -> bool:
+        """Ask capture, who alone mutes; whether it did."""
         instance = self._board.active_instance("capture") or 0
         client = Client(self._bus.runtime_dir, "capture", instance)
         try:
-            client.send(SetMute(muted=muted))
-            if client.receive(_MUTE_MS) is None:
-                logger.error("capture did not answer the request to mute")
+            client.send(SetMute(muted=True))
+            answer = client.receive(_MUTE_MS)
         finally:
             client.close()
+        if not isinstance(answer, Accepted):
+            logger.error("capture did not mute")
+        return isinstance(answer, Accepted)
 
     def _heard(self, record: TurnRecord) -> None:
         self._mind.heard(record)

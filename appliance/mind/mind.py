@@ -264,11 +264,13 @@ class Mind:
 
     def done(self, session_id: str, outcome: Outcome) -> None:
         """An act has ended."""
-        session = self.session(session_id)
-        session.ask = outcome.ask
-        session.voice = outcome.voice(session.voice)
         if outcome.forgotten:
             self.cache.forget()
+        session = self._sessions.get(session_id)
+        if session is None:  # closed meanwhile; who comes next was asked nothing
+            return
+        session.ask = outcome.ask
+        session.voice = outcome.voice(session.voice)
 
     def heard(self, record: TurnRecord) -> None:
         """A turn is over: what was said can be repeated, and perhaps given again."""

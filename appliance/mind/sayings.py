@@ -69,8 +69,15 @@ _PHRASES = {
     "alarm_rings": ("It's {time}. {what}.", "现在是{time}，{what}。"),
     "volume": ("Volume {percent} percent.", "音量百分之{percent}。"),
     "nothing_to_repeat": ("I haven't said anything yet.", "我还什么都没说过。"),
-    "muted": ("The microphone is off now.", "麦克风已关闭。"),
-    "not_muted": ("The microphone is on.", "麦克风已打开。"),
+    "muted": ("The microphone of the box is off now.", "设备的麦克风已关闭。"),
+    "cannot_mute": (
+        "Sorry, I could not switch the microphone off. It may still be on.",
+        "抱歉，麦克风没能关闭，可能还开着。",
+    ),
+    "unmute_how": (
+        "The microphone is switched on in the panel, or with its own switch.",
+        "麦克风要在面板里或用开关打开。",
+    ),
     "speaks": ("I speak English and Chinese.", "我会说中文和英文。"),
     "speaks_not": (
         "I can only listen in English here. Another language is set in the panel.",

@@ -62,8 +62,8 @@ class Outcome:
     """Answers are as loud as this from now on."""
     speed: float | None = None
     """Answers are as fast as this from now on."""
-    muted: bool | None = None
-    """Whether the microphones are to be."""
+    if_not_muted: str = ""
+    """The microphones are to be muted; what is said where that fails."""
     ask: Plan | None = None
     """What is done if the user says yes to the reply."""
     forgotten: bool = False
@@ -447,9 +447,15 @@ def _repeat(_skills: Skills, said: Said) -> Plan:
 
 
 def _mute(_skills: Skills, said: Said) -> Plan:
-    muted = said.understood.intent == "mute"
-    reply = phrase("muted" if muted else "not_muted", said.language)
-    return Plan(reply, lambda: Outcome(reply, muted=muted))
+    outcome = Outcome(
+        phrase("muted", said.language), if_not_muted=phrase("cannot_mute", said.language)
+    )
+    return Plan(outcome.reply, lambda: outcome)
+
+
+def _unmute(_skills: Skills, said: Said) -> Plan:
+    """Muted, it hears nobody in the room: words that come all the same come from elsewhere."""
+    return Plan(phrase("unmute_how", said.language))
 
 
 def _set_volume(_skills: Skills, said: Said) -> Plan:
@@ -487,7 +493,7 @@ _PLANS: Mapping[str, Callable[[Skills, Said], Plan]] = {
     "stop": Skills._stop,
     "repeat": _repeat,
     "mute": _mute,
-    "unmute": _mute,
+    "unmute": _unmute,
     "status": Skills._status,
     "language": Skills._language,
     "remember": Skills._remember,

@@ -91,6 +91,11 @@ def test_a_commit_for_nothing_considered_does_nothing(mind: MindProcess) -> None
     assert len(listed(mind).timers) == 1
 
 
+def test_a_microphone_that_was_not_muted_is_never_told_to_be(mind: MindProcess) -> None:
+    """There is no capture here."""
+    assert "may still be on" in mind.say("Mute the microphone")
+
+
 def test_how_answers_are_spoken_is_told_at_once(mind: MindProcess) -> None:
     assert mind.say("Volume 30 percent") == "Volume 30 percent."
     mind.hear(lambda m: isinstance(m, SpeechSettings) and m.volume_percent == 30, 5)

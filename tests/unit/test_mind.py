@@ -437,3 +437,19 @@ def test_what_was_considered_for_who_has_gone_is_not_done(world: World) -> None:
     world.mind.forget_session("remote.1")
     commit = Commit(session_id="remote.1", request_id=considered.request_id)
     assert world.mind.commit(commit) is None
+
+
+def test_who_comes_next_is_not_asked_what_the_last_one_was(world: World) -> None:
+    considered = world.consider("Forget everything", "remote.1")
+    act = world.mind.commit(Commit(session_id="remote.1", request_id=considered.request_id))
+    assert act is not None
+    world.mind.forget_session("remote.1")
+    world.mind.done("remote.1", act())
+    assert "remote.1" not in dict(world.mind.voices())
+    assert world.consider("yes", "remote.1").intent == ""
+
+
+def test_no_words_open_the_microphones(world: World) -> None:
+    considered = world.consider("Unmute the microphone")
+    assert (considered.intent, considered.acts) == ("unmute", False)
+    assert "panel" in considered.reply
