@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,10 @@ from appliance.mind.understanding import (
 
 _REMEMBERED = 32
 """Questions in the air at once, of all sessions: more than are ever asked."""
+_ASK_NS = 45_000_000_000
+"""From a deed that asks to the answer: to say the question, and to think about it."""
+_SHORT_ANSWER = 3
+"""Words, or twice as many Chinese characters: who says more has passed on to something else."""
 _YES = re.compile(
     r"(?:(?:yes|yeah|yep|yup|sure|ok|okay|please|do it|do that|do|go ahead|of course|correct|right"
     r"|that's right|definitely|absolutely|对|是|是的|好|好的|可以|当然|行|没错|确定)[\s,.!]*)+"
@@ -90,6 +95,8 @@ class _Session:
     last_reply: str = ""
     ask: Plan | None = None
     """What a yes would do."""
+    ask_until_ns: int = 0
+    """Later than this a yes is meant for somebody else."""
     committed: _Asked | None = None
     """The question whose answer is being given."""
 
@@ -126,6 +133,7 @@ class Mind:
     permissions: Sequence[str] = ()
     grammar: Callable[[Iterable[Tool[Any]]], str] = lambda _tools: ""
     """Of an answer that may call some tools."""
+    clock_ns: Callable[[], int] = time.monotonic_ns
     _sessions: dict[str, _Session] = field(default_factory=dict)
     _asked: OrderedDict[tuple[str, str], _Asked] = field(default_factory=OrderedDict)
 
@@ -172,7 +180,10 @@ class Mind:
         """What is meant, as if nothing had been done yet in the same turn."""
         before = session.before(message.turn_id)
         voice = before.voice if before else session.voice
-        ask = session.ask if before is None else before.plan if before.answers else None
+        if before is not None:
+            ask = before.plan if before.answers else None
+        else:
+            ask = session.ask if self.clock_ns() < session.ask_until_ns else None
         asked = self._understand(session, message, voice, ask)
         asked.turn_id, asked.voice = message.turn_id, voice
         return asked
@@ -185,7 +196,7 @@ class Mind:
         if ask is not None:
             agreed = _YES.fullmatch(text.casefold().strip(" ,.!?，。！？")) is not None
             plan = ask if agreed else Plan(phrase("not_done", language))
-            if agreed or len(text.split()) < 3:
+            if agreed or _is_short(text, language):
                 return _Asked(text, text, None, plan, "", False, language, answers=True)
         understanding = self.understandings.get(language)
         understood = understanding.understand(text) if understanding else None
@@ -270,6 +281,7 @@ class Mind:
         if session is None:  # closed meanwhile; who comes next was asked nothing
             return
         session.ask = outcome.ask
+        session.ask_until_ns = self.clock_ns() + _ASK_NS
         session.voice = outcome.voice(session.voice)
 
     def heard(self, record: TurnRecord) -> None:
@@ -357,6 +369,12 @@ def _done_once(asked: _Asked, act: Act | None, before: _Asked | None) -> Outcome
 
 def _with(considered: Considered, **changes: object) -> Considered:
     return msgspec.structs.replace(considered, **changes)
+
+
+def _is_short(text: str, language: Language) -> bool:
+    if language == "zh":
+        return len(text) < 2 * _SHORT_ANSWER
+    return len(text.split()) < _SHORT_ANSWER
 
 
 def _stands_alone(question: str) -> bool:

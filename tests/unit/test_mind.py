@@ -150,6 +150,22 @@ def test_a_yes_to_nothing_is_for_llm(world: World) -> None:
     assert world.consider("yes").intent == ""
 
 
+def test_a_yes_that_comes_much_later_is_no_answer(world: World) -> None:
+    now_ns = 0
+    world.mind.clock_ns = lambda: now_ns
+    world.say("Remember that my dog is called Rex")
+    world.say("Forget everything")
+    now_ns = 60_000_000_000
+    assert world.consider("Yes.").intent == ""
+    assert world.consider("Good morning.").reply != "Okay, I won't."
+
+
+def test_a_chinese_question_is_no_answer_to_ours(world: World) -> None:
+    world.say("忘记一切")
+    assert world.consider("不").reply == "好的，不做了。"
+    assert world.consider("法国的首都是哪里？").intent != "confirm"
+
+
 def test_another_question_is_no_answer_to_ours(world: World) -> None:
     world.say("Remember that my dog is called Rex")
     world.say("Forget everything")
