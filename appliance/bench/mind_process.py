@@ -74,6 +74,7 @@ class MindProcess:
         """The last one heard."""
         self.rung: list[tuple[int, Ringing]] = []
         """What was told to ring, and when it was heard: monotonic nanoseconds."""
+        self._rung_taken = 0
 
     def __enter__(self) -> MindProcess:
         return self
@@ -181,14 +182,23 @@ class MindProcess:
         raise ApplianceError(f"mind did not say what was waited for within {within_s:g} s")
 
     def hear_ringing(self, within_s: float, *, ids: int = 1) -> tuple[int, Ringing]:
-        """Wait until so many ring; when that was heard, and what."""
-        self.hear(lambda m: isinstance(m, Ringing) and len(m.ids) == ids, within_s)
-        return self.rung[-1]
+        """Wait until so many ring, unless that was heard already; when, and what."""
+        return self._next_ringing(lambda ringing: len(ringing.ids) == ids, within_s)
 
     def hear_any_ringing(self, within_s: float) -> tuple[int, Ringing]:
-        """Wait until something rings; when that was heard, and what."""
-        self.hear(lambda m: isinstance(m, Ringing) and bool(m.ids), within_s)
-        return self.rung[-1]
+        """The same, whatever rings."""
+        return self._next_ringing(lambda ringing: bool(ringing.ids), within_s)
+
+    def _next_ringing(
+        self, wanted: Callable[[Ringing], bool], within_s: float
+    ) -> tuple[int, Ringing]:
+        while True:
+            while self._rung_taken < len(self.rung):
+                at_ns, ringing = self.rung[self._rung_taken]
+                self._rung_taken += 1
+                if wanted(ringing):
+                    return at_ns, ringing
+            self.hear(lambda m: isinstance(m, Ringing), within_s)
 
     def consider(
         self,

@@ -51,17 +51,12 @@ def _round(mind: MindProcess, names: Sequence[str], first_s: int, *, kill: bool)
     listed = mind.request(ListMind(), MindIs)
     by_id = {timer.id: timer.name for timer in listed.timers}
     late_ms: dict[str, float] = {}
-    # what rang while the list was asked for counts too
-    first = next((n for n, (_, r) in enumerate(mind.rung) if set(r.ids) & set(by_id)), None)
-    pending = list(mind.rung[first:]) if first is not None else []
     until = time.monotonic() + first_s + 10
     while len(late_ms) < len(names) and time.monotonic() < until:
-        if not pending:
-            try:
-                pending = [mind.hear_any_ringing(first_s + 10)]
-            except ApplianceError:
-                break  # what has not rung by now is lost
-        at_ns, ringing = pending.pop(0)
+        try:
+            at_ns, ringing = mind.hear_any_ringing(first_s + 10)
+        except ApplianceError:
+            break  # what has not rung by now is lost
         for timer_id in ringing.ids:
             name = by_id.get(timer_id, "")
             if name in due_ns and name not in late_ms:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import pytest
 
 from appliance.bench.mind_process import MindProcess
 from appliance.errors import ApplianceError
+from appliance.ipc.bus import Client
 from appliance.messages import (
     Accepted,
     CancelTimer,
@@ -96,6 +98,24 @@ def test_a_microphone_that_was_not_muted_is_never_told_to_be(mind: MindProcess) 
     assert "may still be on" in mind.say("Mute the microphone")
 
 
+def test_a_disk_that_takes_its_time_holds_up_no_question(mind: MindProcess, data: Path) -> None:
+    considered = mind.consider("Set a timer for ten minutes")
+    slow = sqlite3.connect(data / "mind.db", isolation_level=None)
+    client = Client(mind.runtime_dir, "mind")
+    try:
+        slow.execute("BEGIN IMMEDIATE")  # whoever writes waits, for up to two seconds
+        mind.tell(considered)
+        client.send(ListMind())
+        for _ in range(5):
+            assert "156" in mind.consider("What is 12 times 13?", within_s=0.5).reply
+        slow.execute("ROLLBACK")
+        assert isinstance(client.receive(5_000), MindIs)
+    finally:
+        slow.close()
+        client.close()
+    assert len(listed(mind).timers) == 1
+
+
 def test_how_answers_are_spoken_is_told_at_once(mind: MindProcess) -> None:
     assert mind.say("Volume 30 percent") == "Volume 30 percent."
     mind.hear(lambda m: isinstance(m, SpeechSettings) and m.volume_percent == 30, 5)
@@ -160,7 +180,7 @@ def test_what_fell_due_meanwhile_rings_at_once_and_none_is_lost(mind: MindProces
         assert "is set" in mind.say(f"Set a {name} timer for {1 + number % 3} seconds")
     mind.kill()
     mind.start()
-    mind.hear(lambda m: isinstance(m, Ringing) and len(m.ids) == 20, _RING_S)
+    mind.hear_ringing(_RING_S, ids=20)
     text = " ".join(ringing.text for _, ringing in mind.rung)
     assert [name for name in names if f"The {name} timer" not in text] == []
 
