@@ -14,8 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_CONVERSATIONS = 4
-"""Kept at a time, the one in the context included; with the 1.5B model 28 kB for each token."""
+from appliance.processes import REMOTE_SESSIONS
+
+MOST_CONVERSATIONS = 1 + len(REMOTE_SESSIONS)
+"""Kept at a time, the one in the context included; with the 1.5B model 28 kB for each token. One
+fewer than there are sessions would keep none of them, when all take turns."""
 
 
 @dataclass(frozen=True)

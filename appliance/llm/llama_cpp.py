@@ -250,10 +250,10 @@ class LlamaCppEngine:
         if session_id == self._session_id:
             return
         there = in_common(self._evaluated, tokens)
+        kept = self._conversations.take(session_id)  # first: it makes room for what leaves
         if self._session_id and len(self._evaluated) - there >= _WORTH_KEEPING_TOKENS:
             self._conversations.set_aside(self._session_id, self._read())
         self._session_id = session_id
-        kept = self._conversations.take(session_id)
         if kept is not None and in_common(kept.tokens, tokens) > there:
             self._restore(kept)
 

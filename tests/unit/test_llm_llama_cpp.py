@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from appliance.llm.conversations import MOST_CONVERSATIONS
 from appliance.llm.engine import LlmError, PromptTooLongError
 from appliance.llm.llama_cpp import LlamaCppEngine
 from appliance.llm.prompt import conversation
-from appliance.messages import ChatMessage
+from appliance.messages import LOCAL_SESSION, ChatMessage
+from appliance.processes import REMOTE_SESSIONS
 
 NAME = "smollm2-135m"
 MODEL = Path(__file__).parents[2] / "models" / NAME / "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -215,11 +217,27 @@ def test_each_session_finds_its_conversation_as_it_left_it(engine):
     again, stats = ask("local", HERE, "What is my dog called?")
     assert again == first
     assert stats.prompt_tokens - stats.cached_tokens < 15 < opening
-    for n in range(2, 6):  # more than are kept
+    for n in range(2, MOST_CONVERSATIONS + 2):  # more than are kept
         ask(f"remote.{n}", told("Number " + str(n) + " tells a story. " * 9, "Yes."), "And?")
     again, stats = ask("local", HERE, "What is my dog called?")
     assert again == first
     assert stats.prompt_tokens - stats.cached_tokens > 15, "it was read again"
+
+
+@pytest.mark.models
+def test_all_sessions_there_can_be_take_turns_and_each_reads_its_question_only(engine):
+    histories = {
+        name: told(f"Here speaks {name} of the sea. " * 4, "Yes.")
+        for name in (LOCAL_SESSION, *REMOTE_SESSIONS)
+    }
+    read = []
+    for question in ("And you?", "Why?"):
+        for name, history in histories.items():
+            messages = conversation(history, question)
+            list(engine.generate(messages, max_tokens=2, cancelled=never, session_id=name))
+            read.append(engine.stats.prompt_tokens - engine.stats.cached_tokens)
+    assert min(read[: len(histories)]) > 20
+    assert max(read[len(histories) :]) < 15
 
 
 @pytest.mark.models
