@@ -5,8 +5,6 @@ Screenshots for the README are written where ``PANEL_SCREENSHOTS`` names a folde
 
 from __future__ import annotations
 
-import io
-import os
 import re
 import shutil
 import tempfile
@@ -18,7 +16,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from panel_world import OTHERS, PASSWORD, SECRET, Running, admin_process, record, report
-from PIL import Image
+from pictures import take_picture
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from appliance.admin.pairing import read_code
@@ -181,16 +179,6 @@ def turn(turn_id: str, slower: float = 1.0) -> object:
     )
 
 
-def screenshot(page: Page, name: str) -> None:
-    if folder := os.environ.get("PANEL_SCREENSHOTS"):
-        page.evaluate(
-            """() => { const file = document.querySelector("main > p code");
-            if (file) file.textContent = "config/appliance.toml"; }"""
-        )
-        shot = Image.open(io.BytesIO(page.screenshot()))
-        shot.quantize(128).save(Path(folder) / f"{name}.png", optimize=True)
-
-
 def assert_accessible(page: Page) -> None:
     violations = Axe().run(page).response["violations"]
     assert not violations, [(v["id"], [n["html"] for n in v["nodes"]][:3]) for v in violations]
@@ -301,12 +289,12 @@ def test_every_page_is_accessible_and_fits_a_phone(
             expect(page.locator("[data-machine=load]")).not_to_have_text("–")
             expect(page.locator("meter")).to_have_count(2)
         if language == "en" and scheme == ("dark" if path == "/turns" else "light"):
-            screenshot(page, f"panel-{name}")
+            take_picture(page, f"panel-{name}")
         page.set_viewport_size({"width": 360, "height": 740})
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= 360, (path, wide)
         if path == "/" and scheme == "dark":
-            screenshot(page, f"panel-phone-{language}")
+            take_picture(page, f"panel-phone-{language}")
 
 
 def test_pairing_and_signing_in_are_accessible_and_work_by_keyboard(

@@ -18,6 +18,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from gateway_client import place_of
 from panel_world import PASSWORD, Running, admin_process, free_port
+from pictures import take_picture
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from appliance.admin.pairing import read_code
@@ -196,6 +197,7 @@ def test_a_question_is_heard_and_an_answer_is_played(world):
         )
     )
     expect(page.locator("#voice-saying")).to_have_text("It is Rome.")
+    take_picture(page, "panel-talk")
 
     ring = RingWriter(world.prefix, speaker_format(session))
     page.evaluate(f"() => {{ window.recorded = ({_RECORD})(6); }}")
