@@ -35,7 +35,7 @@ _PHRASES = {
     "alarm": ("The alarm", "闹钟"),
     "named_alarm": ("The {name} alarm", "{name}闹钟"),
     "reminder": ("The reminder", "提醒"),
-    "named_reminder": ("The reminder to {name}", "提醒“{name}”"),
+    "named_reminder": ("The reminder to {name}", "{name}的提醒"),
     "reminds": ("It's time to {name}.", "该{name}了。"),
     "it_is": ("It is {time}.", "现在是{time}。"),
     "result": ("That is {value}.", "等于{value}。"),
