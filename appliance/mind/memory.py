@@ -31,6 +31,14 @@ _ASKS_FOR_FACT = re.compile(
     r"|until when|at what)\b|.*(?:什么|哪|谁|几|多少|多大|吗))",
     re.IGNORECASE,
 )
+_ASKS_FOR_OWN = re.compile(
+    r"(?:(?:do you (?:know|remember)|can you tell me|tell me|and|so|ok|okay|well)[ ,]+)*"
+    r"(?:what|where|when|who|which day|how old|how tall|how many|how much)"
+    r"(?:'s| is| are| was| were| does| do| did| has| have)?"
+    r"(?: the (?:name|names|number|address|birthday|age|colou?r|size|job|code|password) of)?"
+    r" (?:my|our) (?P<thing>[a-z]+(?:-[a-z]+)*)\b",
+    re.IGNORECASE,
+)
 _ASKS_FOR_MORE = re.compile(
     r"\b(?:why|should|could|would|can i|may i|must|think|recommend|suggest|explain|how (?:do|can) i"
     r"|write|make|help|if)\b|为什么|应该|怎么办|建议",
@@ -307,6 +315,15 @@ class Memory:
     def _contradicted(self, fact: Fact) -> list[Fact]:
         keys = _keys(fact.text)
         return [f for f in self._of(fact.owner) if f.order < fact.order and keys & _keys(f.text)]
+
+
+def asks_for_own(question: str) -> str:
+    """The thing or person of the user's own that a question wants a fact about; empty: none.
+
+    Only where nobody but the user could know: a small language model makes something up instead.
+    """
+    found = _ASKS_FOR_OWN.match(question.strip())
+    return found["thing"].lower() if found and not _ASKS_FOR_MORE.search(question) else ""
 
 
 def for_model(facts: Iterable[Fact]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import re
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,7 +19,7 @@ import msgspec
 
 from appliance.messages import LOCAL_SESSION, Commit, Consider, Considered, TurnRecord
 from appliance.mind.cache import CachedAnswer, CacheKey, ResponseCache, is_lasting, normalise
-from appliance.mind.memory import Memory, Who, for_model
+from appliance.mind.memory import Memory, Who, asks_for_own, for_model
 from appliance.mind.perspective import for_speech
 from appliance.mind.sayings import phrase
 from appliance.mind.skills import Act, Outcome, Plan, Skills, Voice
@@ -39,6 +39,8 @@ _ASK_NS = 45_000_000_000
 """From a deed that asks to the answer: to say the question, and to think about it."""
 _SHORT_ANSWER = 3
 """Words, or twice as many Chinese characters: who says more has passed on to something else."""
+_SAID = 32
+"""Exchanges: more than llm is told of word by word."""
 _YES = re.compile(
     r"(?:(?:yes|yeah|yep|yup|sure|ok|okay|please|do it|do that|do|go ahead|of course|correct|right"
     r"|that's right|definitely|absolutely|对|是|是的|好|好的|可以|当然|行|没错|确定)[\s,.!]*)+"
@@ -99,6 +101,12 @@ class _Session:
     """Later than this a yes is meant for somebody else."""
     committed: _Asked | None = None
     """The question whose answer is being given."""
+    said: deque[str] = field(default_factory=lambda: deque(maxlen=_SAID))
+    """What llm was told last, in lower case."""
+
+    def mentioned(self, thing: str) -> bool:
+        """Whether llm may know of it from the conversation."""
+        return any(thing in text for text in self.said)
 
     def before(self, turn_id: str) -> _Asked | None:
         """What was committed already in a turn that goes on after all."""
@@ -223,6 +231,10 @@ class Mind:
         facts = ""
         if understood is None and self.memory is not None:
             facts = for_model(self.memory.relevant(question, self.who))
+        own = asks_for_own(question) if understood is None and not facts else ""
+        if own and not session.mentioned(own):
+            understood = Understood("recall", {}, _RECALLED, language, text)
+            plan = Plan(phrase("not_told", language))
         return _Asked(text, question, understood, plan, facts, message.in_dialogue, language)
 
     def _considered(self, asked: _Asked, message: Consider) -> Considered:
@@ -298,6 +310,8 @@ class Mind:
         if asked is None or record.outcome != "answered" or record.transcript != asked.text:
             return
         from_llm = asked.understood is None and not asked.answers
+        if from_llm:
+            session.said.append(f"{asked.text} {record.reply}".lower())
         if from_llm and "cache" not in record.marks and not _went_wrong(record):
             self.cache.put(
                 self._key(asked),

@@ -92,6 +92,7 @@ _PHRASES = {
     "facts": ("{text}", "{text}"),
     "more_facts": ("{text} And {count} more.", "{text}还有{count}件。"),
     "no_facts": ("You haven't told me anything to remember.", "你还没有让我记住什么。"),
+    "not_told": ("You haven't told me that.", "这个你没有告诉过我。"),
     "memory_off": (
         "My memory is switched off, so I can't remember that.",
         "我的记忆功能关着，所以记不住。",

@@ -187,6 +187,27 @@ def test_a_fact_that_may_matter_is_told_to_llm(world: World) -> None:
     assert "allergic to peanuts" in considered.facts
 
 
+@pytest.mark.parametrize(
+    "question",
+    ["Where does my sister live?", "What is the name of my dog?", "When is our anniversary?"],
+)
+def test_what_only_the_user_can_know_is_not_made_up(world: World, question: str) -> None:
+    assert world.say(question) == "You haven't told me that."
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["What is the best way to clean my oven?", "Why does my dog bark?", "What should my son eat?"],
+)
+def test_what_anybody_can_answer_is_for_llm(world: World, question: str) -> None:
+    assert world.consider(question).intent == ""
+
+
+def test_what_was_talked_about_is_for_llm(world: World) -> None:
+    world.say("My sister moved to Rome last year.", llm="That sounds exciting.")
+    assert world.consider("Where does my sister live?", in_dialogue=True).intent == ""
+
+
 def test_without_memory_nothing_is_kept_and_it_says_so(tmp_path: Path) -> None:
     world = World(tmp_path, memory=False)
     assert "switched off" in world.say("Remember that my dog is called Rex")
