@@ -26,17 +26,21 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _LIVE_TIMEOUT_S = 300
 _RERUNS = 2
+_REAL_PROCESSES = Path(__file__).parent / "process"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Live tests hear and speak in real time, on virtual hardware that shares the processor.
 
     A machine that stands still for a moment voids what they measure, so such a test is repeated; it
-    fails when it fails every time. Each repetition is named in the summary.
+    fails when it fails every time. Each repetition is named in the summary. The same goes for tests
+    with a real browser and real processes, which are held to deadlines.
     """
     for item in items:
-        if item.get_closest_marker("loopback"):
+        live = item.get_closest_marker("loopback") is not None
+        if live or item.get_closest_marker("browser") or _REAL_PROCESSES in item.path.parents:
             item.add_marker(pytest.mark.flaky(reruns=_RERUNS, reruns_delay=1))
+        if live:
             item.add_marker(pytest.mark.timeout(_LIVE_TIMEOUT_S))
 
 
