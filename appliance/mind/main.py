@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,6 +30,7 @@ from appliance.messages import (
     Considered,
     Done,
     ExportMind,
+    FactItem,
     ForgetFacts,
     Heartbeat,
     ListMind,
@@ -41,6 +43,7 @@ from appliance.messages import (
     Sessions,
     SetMute,
     SpeechSettings,
+    TimerItem,
     TurnRecord,
     heartbeat_topic,
 )
@@ -50,6 +53,7 @@ from appliance.mind.clocks import WakeUp
 from appliance.mind.mind import Mind
 from appliance.mind.skills import OWNER, Act, Outcome, Skills, rings
 from appliance.mind.store import StoreError
+from appliance.mind.timer_items import Wakes
 from appliance.mind.tools import (
     McpClient,
     McpServer,
@@ -100,11 +104,23 @@ def main(config: Config, bus: Bus) -> None:
 
 
 @dataclass(frozen=True)
-class _Fell:
-    """From the worker: timers and alarms are due."""
+class _Looked:
+    """From the worker: how things stand with timers and alarms."""
 
     text: str
+    """What is said of those that fell due."""
     ids: tuple[str, ...]
+    """What rings."""
+    wakes: Wakes
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """From the worker: what the panel shows."""
+
+    client: bytes
+    timers: tuple[TimerItem, ...]
+    facts: tuple[FactItem, ...]
 
 
 @dataclass(frozen=True)
@@ -162,7 +178,8 @@ class _Service:
         bus.wake_on(self._worker.descriptor)
         bus.wake_on(self._clockwork.descriptor)
         bus.wake_on(self._wake_up.descriptor)
-        bus.busy, bus.hung = self._worker.busy_ms, self._worker.hung
+        bus.busy = self._worker.busy_ms
+        bus.hung = lambda: self._worker.hung() or self._clockwork.hung()
 
     def start(self) -> None:
         """What rang before a restart rings again; other programs' tools are asked for."""
@@ -222,8 +239,9 @@ class _Service:
     def _consider(self, message: Consider, received_ns: int) -> None:
         try:
             considered = self._mind.consider(message)
-        except Exception:  # whatever is said must not end the process, nor cost the answer
-            logger.exception("a question could not be considered")
+        except Exception as error:  # whatever is said must not end the process, nor cost the answer
+            where = "".join(traceback.format_tb(error.__traceback__))  # its text may hold words
+            logger.error("a question could not be considered: %s\n%s", type(error).__name__, where)
             considered = Considered(session_id=message.session_id, request_id=message.request_id)
         self._bus.publish(_timed(considered, received_ns))
         statistics = self._mind.cache.statistics
@@ -285,12 +303,12 @@ class _Service:
                         )
                     )
                     self._repeat_ns = 0
-                    self._look_again()
+                    self._look_at_timers()
                 case _Answer(client, answer):
                     self._bus.reply(client, answer)
-                    self._look_again()
+                    self._look_at_timers()
                 case _Silenced():
-                    self._look_again()
+                    self._look_at_timers()
                 case _Found(tools):
                     self._take_tools(tools)
                 case _Broken(error):
@@ -298,18 +316,24 @@ class _Service:
                     raise ApplianceError(f"What is kept cannot be used: {error}")
         for result in self._clockwork.messages():
             match result:
-                case _Fell(text, ids):
+                case _Looked(text, ids, wakes):
                     if text:
                         self._rang_ns = time.monotonic_ns()
+                    if text or self._ringing.ids:  # else it was silenced since
                         self._ring(ids, text)
-                    self._arm()
+                    self._wake_up.arm(wakes.boot_ns, wakes.wall_ns)
+                case _Listed(client, timers, facts):
+                    self._list(client, timers, facts)
                 case _Broken(error):
                     raise ApplianceError(f"Timers cannot be used: {error}")
 
     # --- timers --------------------------------------------------------------------------------
 
     def _look_at_timers(self) -> None:
-        """Let what is due ring. In a thread of its own: it waits for the disk, and for no tool."""
+        """Let what is due ring, and know what is next; after a deed too, which may have changed it.
+
+        In a thread of its own: it waits for the disk, and for no tool.
+        """
         self._wake_up.arm(None, None)
         self._clockwork.submit("due", self._due, bound_ms=_DEED_BOUND_MS, on_error=_Broken)
 
@@ -317,22 +341,13 @@ class _Service:
         due = self._things.timers.due()
         language: Language = "zh" if self._config.asr.language == "zh" else "en"
         text = rings(due, self._things.now(), language)
-        emit(_Fell(text, tuple(item.id for item in self._things.timers.ringing())))
-
-    def _arm(self) -> None:
-        wakes = self._things.timers.wakes()
-        self._wake_up.arm(wakes.boot_ns, wakes.wall_ns)
+        timers = self._things.timers
+        emit(_Looked(text, tuple(item.id for item in timers.ringing()), timers.wakes()))
 
     def _ring(self, ids: tuple[str, ...], text: str) -> None:
         if ids != self._ringing.ids:
             self._ringing = Ringing(session_id=LOCAL_SESSION, ids=ids, text=text)
             self._bus.publish(self._ringing)
-
-    def _look_again(self) -> None:
-        """After a deed other timers may be next, and some of those that ring be silenced."""
-        self._arm()
-        if self._ringing.ids:
-            self._ring(tuple(item.id for item in self._things.timers.ringing()), "")
 
     def _silence(self) -> None:
         self._ring((), "")
@@ -361,18 +376,13 @@ class _Service:
         things = self._things
         match request:
             case ListMind():
-                statistics = self._mind.cache.statistics
-                self._bus.reply(
-                    client,
-                    MindIs(
-                        timers=things.timer_items(),
-                        facts=things.fact_items(),
-                        memory=things.memory is not None,
-                        encrypted=things.encrypted,
-                        cache_entries=len(self._mind.cache),
-                        cache_bytes=self._mind.cache.size,
-                        cache_hit_rate=statistics.hit_rate,
+                self._clockwork.submit(
+                    "list",
+                    lambda emit, _cancelled: emit(
+                        _Listed(client, things.timer_items(), things.fact_items())
                     ),
+                    bound_ms=_DEED_BOUND_MS,
+                    on_error=_Broken,
                 )
             case CancelTimer(id=identity):
                 self._do("cancel", lambda: _Answer(client, things.cancel_timer(identity)))
@@ -383,6 +393,22 @@ class _Service:
                 self._do("export", lambda: _Answer(client, MindExport(json=things.export())))
             case _:
                 self._bus.reply(client, Refused(reason="mind does not take this request"))
+
+    def _list(
+        self, client: bytes, timers: tuple[TimerItem, ...], facts: tuple[FactItem, ...]
+    ) -> None:
+        self._bus.reply(
+            client,
+            MindIs(
+                timers=timers,
+                facts=facts,
+                memory=self._things.memory is not None,
+                encrypted=self._things.encrypted,
+                cache_entries=len(self._mind.cache),
+                cache_bytes=self._mind.cache.size,
+                cache_hit_rate=self._mind.cache.statistics.hit_rate,
+            ),
+        )
 
     # --- other programs' tools -----------------------------------------------------------------
 
