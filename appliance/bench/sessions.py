@@ -1,7 +1,7 @@
 """Several sessions at once: browsers (aiortc) through gateway, and the room at the microphone.
 
-Everybody asks something else in the same moment, several times; before that each question is asked
-with nobody else there. And what talking through a browser adds: the same command is given in the
+Everybody asks something else in the same moment, several times; before that some ask with nobody
+else there. And what talking through a browser adds: the same command is given in the
 room and through a browser by turns, both timed from outside.
 """
 
@@ -42,6 +42,7 @@ _LEAD_IN = np.zeros(RATE_HZ // 5, np.float32)
 _QUEUED_MS = 50.0
 _SAME_WORDS = 0.8
 """So alike are two texts at least, of which one is what was heard of the other."""
+_COMMANDS_OF_PAIRS = 5
 _PAUSE_S = 1.0
 """Between two turns of a session."""
 
@@ -68,7 +69,7 @@ QUESTIONS = (
     *("Which bird cannot fly?", "What is paper made from?"),
 )
 COMMANDS = (
-    *("What time is it?", "What is twelve times thirteen?", "How many feet are in a mile?"),
+    *("What time is it?", "What is twelve times thirteen?", "What is twenty minus four?"),
     *("What day is it today?", "Good evening.", "What is ten plus seven?"),
     *("What time is it in Tokyo?", "How long is an hour in seconds?", "What is nine times eight?"),
     *("What is the date tomorrow?", "Thank you very much.", "What is forty minus six?"),
@@ -320,13 +321,15 @@ async def _together(scene: Scene, browsers: int, rounds: int) -> dict[str, list[
 async def _browser(scene: Scene, pairs: int) -> dict[str, list[Heard]]:
     await scene.connect(1)
     (remote,) = scene.browsers
-    commands = cycle(questions(COMMANDS))
-    await scene.ask({LOCAL_SESSION: synthesised("What time is it?", "slt")})  # a warm-up
+    commands = questions(COMMANDS[1 : 1 + _COMMANDS_OF_PAIRS])
+    for command in commands:  # a warm-up: from now on everybody finds the answer synthesised
+        await scene.ask({LOCAL_SESSION: command})
     found: dict[str, list[Heard]] = {"local": [], "browser": []}
-    for _ in range(pairs):
-        command = next(commands)
-        found["local"] += await scene.ask({LOCAL_SESSION: command})
-        found["browser"] += await scene.ask({remote: command})
+    for number in range(pairs):
+        command = commands[number % len(commands)]
+        both = [("local", LOCAL_SESSION), ("browser", remote)]
+        for kind, session_id in both[:: 1 if number % 2 else -1]:
+            found[kind] += await scene.ask({session_id: command})
     return found
 
 
@@ -419,11 +422,14 @@ def browser_figures(local: Sequence[Heard], browser: Sequence[Heard]) -> dict[st
         for here, there in zip(local, browser, strict=True)
         if here.outside_ms is not None and there.outside_ms is not None
     ]
-    unseen_ms = [
-        heard.outside_ms - heard.record.voice_to_voice_ms
-        for heard in browser
-        if heard.outside_ms is not None and heard.record is not None
-    ]
+
+    def unseen_ms(turns: Sequence[Heard]) -> list[float]:
+        return [
+            heard.outside_ms - heard.record.voice_to_voice_ms
+            for heard in turns
+            if heard.outside_ms is not None and heard.record is not None
+        ]
+
     figures: dict[str, float] = {
         "browser_pairs": len(added_ms),
         "browser_pairs_asked": len(local),
@@ -433,7 +439,8 @@ def browser_figures(local: Sequence[Heard], browser: Sequence[Heard]) -> dict[st
         ("browser_command_local", [heard.outside_ms for heard in local]),
         ("browser_command", [heard.outside_ms for heard in browser]),
         ("browser_beyond_local", added_ms),
-        ("browser_beyond_ledger", unseen_ms),
+        ("browser_beyond_ledger", unseen_ms(browser)),
+        ("browser_local_beyond_ledger", unseen_ms(local)),
     ):
         for percent in (50, 95):
             figures[f"{name}_p{percent}_ms"] = _percentile(values, percent)
