@@ -105,7 +105,7 @@ class _Service:
                 self._worker.cancel(request_id)
         for message in self._worker.messages():
             match message:
-                case ReplyChunk():
+                case ReplyChunk() | QuestionRead():
                     self._bus.publish(message)
                 case _Tried():
                     self._tell(message)

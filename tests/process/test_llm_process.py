@@ -23,6 +23,7 @@ from appliance.messages import (
     Heartbeat,
     Message,
     OpenSession,
+    QuestionRead,
     ReplyChunk,
     ServiceLevel,
     Sessions,
@@ -46,6 +47,8 @@ class Llm:
     def __init__(self, conductor: Bus, gateway: Bus, ear: Subscription) -> None:
         self._conductor, self._gateway, self._ear = conductor, gateway, ear
         self._asked = 0
+        self.opinions: list[QuestionRead] = []
+        """Of the question that was asked last, as far as they came before its answer."""
 
     def hear(self, wanted: Callable[[Message], bool], within_s: float = _DEADLINE_S) -> Message:
         """Wait for a message."""
@@ -98,10 +101,13 @@ class Llm:
         )
         self._conductor.publish(request)
         chunks: list[ReplyChunk] = []
+        self.opinions = []
 
         def is_last(message: Message) -> bool:
             if isinstance(message, ReplyChunk) and message.request_id == request.request_id:
                 chunks.append(message)
+            elif isinstance(message, QuestionRead) and not chunks:
+                self.opinions.append(message)
             return bool(chunks and chunks[-1].last)
 
         self.hear(is_last, within_s)
@@ -151,7 +157,9 @@ def running(place: Any, models: Path, model: str) -> Iterator[Llm]:
     conductor, gateway = (
         Bus(runtime_dir=place.runtime_dir, process=name) for name in ("conductor", "gateway")
     )
-    ear = subscribe(place.runtime_dir, [ReplyChunk.topic, heartbeat_topic("llm")])
+    ear = subscribe(
+        place.runtime_dir, [ReplyChunk.topic, QuestionRead.topic, heartbeat_topic("llm")]
+    )
     try:
         yield Llm(conductor, gateway, ear)
     finally:
@@ -193,6 +201,18 @@ def test_it_answers_several_sessions_and_calls_tools(place: Any, models: Path) -
         (wrong,) = llm.ask(_QUESTION, grammar="root ::= (")
         assert "grammar" in wrong.error
         assert "Rome" in "".join(chunk.text for chunk in llm.ask(_QUESTION))
+
+
+def test_its_opinion_of_a_question_comes_before_the_answer(place: Any, models: Path) -> None:
+    provide(models, _MODEL)
+    with running(place, models, _MODEL) as llm:
+        llm.state("ready")
+        llm.ask("What is the")
+        (unfinished,) = llm.opinions
+        llm.ask(_QUESTION)
+        (complete,) = llm.opinions
+    assert unfinished.session_id == complete.session_id == LOCAL_SESSION
+    assert unfinished.complete < complete.complete
 
 
 def test_without_a_model_every_question_gets_an_error_until_there_is_one(
