@@ -410,8 +410,8 @@ class SpeechSettings(Message, frozen=True, kw_only=True):
 
 
 class Ringing(Message, frozen=True, kw_only=True):
-    """The timers and alarms that ring and were not silenced; sent on change, and again when tts
-    was restarted."""
+    """The timers and alarms that ring and were not silenced; sent on change, and once a second
+    while something rings."""
 
     topic: ClassVar[str] = "mind.ringing"
     session_id: str
@@ -431,6 +431,8 @@ class Generate(Message, frozen=True, kw_only=True):
     max_tokens: int
     grammar: str = ""
     """GBNF that the answer must follow: text, or a tool's call as JSON."""
+    spoken: bool = True
+    """Whether somebody is answered; else it is a note for the conversation's own use."""
 
 
 class Prepare(Message, frozen=True, kw_only=True):

@@ -66,7 +66,11 @@ class Reach:
                 if entry.family in (socket.AF_INET, socket.AF_INET6) and "%" not in entry.address
             ]
         for name in configured:
-            (addresses if _address(name.strip("[]")) else names).append(name.strip("[]").lower())
+            plain = name.strip("[]").lower()
+            if address := _address(plain):
+                addresses.append(str(address))  # written as in the certificate
+            else:
+                names.append(plain)
         return cls(tuple(dict.fromkeys(names)), tuple(dict.fromkeys(addresses)))
 
     @property

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.errors import ApplianceError
-from appliance.messages import Span, SpeechEvent, TurnRecord
+from appliance.messages import Span, Transcribe, TurnRecord
 from appliance.processes import mic_ring
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ class Recordings:
         if not self.days:
             return
         match message:
-            case SpeechEvent(session_id=session, utterance_id=utterance, spans=spans):
+            # what asr is given, and no more: other sounds are part of no turn
+            case Transcribe(session_id=session, utterance_id=utterance, spans=spans, quick=False):
                 heard = self._heard.setdefault(session, {})
                 heard[utterance] = spans
                 if len(heard) > _UTTERANCES_KEPT:

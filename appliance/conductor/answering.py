@@ -277,7 +277,7 @@ class Answering(Asking):
             case "asr":
                 return any(s.request and s.text is None for s in turn.segments)
             case "mind":
-                return turn.deed_pending or bool(turn.consider_by_ns)
+                return turn.deed_pending or bool(turn.consider_by_ns) or self._uncommitted(turn)
             case "llm":
                 return turn.generate is not None and not turn.reply_complete
             case "tts":
@@ -303,6 +303,13 @@ class Answering(Asking):
             self._give_up(turn, phrases.NOT_SURE, "mind_failed")
         elif turn.consider_by_ns:
             self._ask_llm_alone(turn)
+        elif self._uncommitted(turn):
+            self._ask(turn, turn.asked)  # its successor knows nothing of what it would have done
+
+    @staticmethod
+    def _uncommitted(turn: Turn) -> bool:
+        """Whether mind would do something, and was not told yet to do it."""
+        return turn.considered is not None and turn.considered.acts and not turn.committed
 
     def _stop_asking(self, turn: Turn, process: str) -> None:
         """Whatever this turn wants of the process seems to kill it."""

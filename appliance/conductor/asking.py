@@ -232,6 +232,7 @@ class Asking:
                 request_id=self._summary_id,
                 messages=messages,
                 max_tokens=SUMMARY_TOKENS,
+                spoken=False,
             )
         )
 

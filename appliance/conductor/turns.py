@@ -75,6 +75,8 @@ class TurnTaker(Listening):
         """Whether the last answers were slow; set by whoever keeps the figures."""
         self._announcement = ""
         """What is to be said as soon as nobody has the floor."""
+        self._announced: set[str] = set()
+        """What rings and was told of."""
 
     # --- entry points ----------------------------------------------------------------------
 
@@ -126,7 +128,11 @@ class TurnTaker(Listening):
         self._say(turn, text)
 
     def _on_ringing(self, message: Ringing) -> None:
-        self._announcement = message.text if message.ids else ""
+        if not set(message.ids) <= self._announced:  # it is repeated while it rings
+            self._announcement = message.text
+        elif not message.ids:
+            self._announcement = ""
+        self._announced = set(message.ids)
 
     def _announce(self) -> None:
         """Nobody has the floor: say what rings, or see to the conversation."""

@@ -255,12 +255,13 @@ class _Service:
             nonlocal started_ns, first_token_ns
             started_ns = time.monotonic_ns()
             assert self._engine is not None
-            answer = Answer(self._speech(), may_call=bool(request.grammar))
+            answer = Answer(self._speech(), may_call=bool(request.grammar), spoken=request.spoken)
             for piece in self._engine.generate(
                 request.messages,
                 max_tokens=request.max_tokens,
                 cancelled=cancelled,
-                session_id=request.session_id,
+                # a note must not take the place of what was read of the conversation
+                session_id=request.session_id if request.spoken else "",
                 opening=self._fixed(request.messages),
                 grammar=request.grammar,
             ):

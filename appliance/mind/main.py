@@ -51,6 +51,7 @@ from appliance.mind.belongings import Belongings
 from appliance.mind.cache import ResponseCache
 from appliance.mind.clocks import WakeUp
 from appliance.mind.mind import Mind
+from appliance.mind.sayings import phrase
 from appliance.mind.skills import OWNER, Act, Outcome, Skills, rings
 from appliance.mind.store import StoreError
 from appliance.mind.timer_items import Wakes
@@ -208,8 +209,6 @@ class _Service:
                 if message.process == "tts" and message.life != self._tts_life:
                     self._tts_life = message.life
                     self._repeat_ns = 0
-                    if self._ringing.ids:
-                        self._bus.publish(self._ringing)
         for client, request in self._bus.requests():
             self._take_request(client, request)
         self._note_deeds()
@@ -240,8 +239,7 @@ class _Service:
         try:
             considered = self._mind.consider(message)
         except Exception as error:  # whatever is said must not end the process, nor cost the answer
-            where = "".join(traceback.format_tb(error.__traceback__))  # its text may hold words
-            logger.error("a question could not be considered: %s\n%s", type(error).__name__, where)
+            _log_without_words("a question could not be considered", error)
             considered = Considered(session_id=message.session_id, request_id=message.request_id)
         self._bus.publish(_timed(considered, received_ns))
         statistics = self._mind.cache.statistics
@@ -262,6 +260,9 @@ class _Service:
                     self._things.keep_voice(outcome.voice(before))
         except StoreError as error:
             return _Broken(str(error))
+        except Exception as error:
+            _log_without_words("a deed failed", error)
+            outcome = Outcome(phrase("did_not_work", self._language))
         if outcome.if_not_muted and not self._mute():
             outcome = replace(outcome, reply=outcome.if_not_muted)
         return _Did(message, outcome)
@@ -339,10 +340,13 @@ class _Service:
 
     def _due(self, emit: Emit, _cancelled: Cancelled) -> None:
         due = self._things.timers.due()
-        language: Language = "zh" if self._config.asr.language == "zh" else "en"
-        text = rings(due, self._things.now(), language)
+        text = rings(due, self._things.now(), self._language)
         timers = self._things.timers
         emit(_Looked(text, tuple(item.id for item in timers.ringing()), timers.wakes()))
+
+    @property
+    def _language(self) -> Language:
+        return "zh" if self._config.asr.language == "zh" else "en"
 
     def _ring(self, ids: tuple[str, ...], text: str) -> None:
         if ids != self._ringing.ids:
@@ -363,6 +367,8 @@ class _Service:
         if now_ns < self._repeat_ns:
             return
         self._repeat_ns = now_ns + _REPEAT_NS
+        if self._ringing.ids:  # whoever was not there yet must hear of it too
+            self._bus.publish(self._ringing)
         for session_id, voice in self._mind.voices():
             self._bus.publish(
                 SpeechSettings(
@@ -490,3 +496,9 @@ def _timed(considered: Considered, received_ns: int) -> Considered:
     return msgspec.structs.replace(
         considered, received_ns=received_ns, finished_ns=time.monotonic_ns()
     )
+
+
+def _log_without_words(what: str, error: Exception) -> None:
+    """Where it happened, not its text, which may hold what was said."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("%s: %s\n%s", what, type(error).__name__, where)

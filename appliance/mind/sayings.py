@@ -58,6 +58,7 @@ _PHRASES = {
     "confirm_call": ("Shall {label} do this: {what}?", "要让{label}做这件事吗：{what}？"),
     "empty": ("{label} gave no answer.", "{label}没有回答。"),
     "okay": ("Okay.", "好的。"),
+    "did_not_work": ("Sorry, that did not work.", "抱歉，没有成功。"),
     "not_done": ("Okay, I won't.", "好的，不做了。"),
     "for_how_long": ("For how long?", "多长时间？"),
     "at_what_time": ("At what time?", "几点？"),

@@ -17,7 +17,7 @@ from appliance.admin.recordings import Recordings
 from appliance.config import Config
 from appliance.errors import ApplianceError
 from appliance.ipc.audio_ring import MIC_RING, RingWriter
-from appliance.messages import Span, SpeechContinued, SpeechEnded, SpeechEvent
+from appliance.messages import Span, Transcribe
 
 TONE = np.sin(np.arange(1600) / 5).astype(np.float32) / 2
 
@@ -33,11 +33,9 @@ def ring(place) -> Iterator[tuple[str, RingWriter]]:
     writer.close()
 
 
-def speech(kind: type[SpeechEvent], epoch: int, last: int) -> SpeechEvent:
-    fields = {"session_id": "local", "utterance_id": "v", "speech_start_ns": 0}
-    if kind is SpeechEnded:
-        fields |= {"speech_end_ns": 0, "decided_ns": 0}
-    return kind(spans=(Span(epoch, 0, last),), **fields)
+def asked(epoch: int, last: int, **more: object) -> Transcribe:
+    fields = {"session_id": "local", "request_id": "r", "utterance_id": "v", **more}
+    return Transcribe(spans=(Span(epoch, 0, last),), **fields)
 
 
 def heard(sound: bytes) -> np.ndarray:
@@ -49,8 +47,9 @@ def heard(sound: bytes) -> np.ndarray:
 
 def take(recordings: Recordings, epoch: int, turn_id: str = "t1") -> None:
     for message in (
-        speech(SpeechContinued, epoch, 3),
-        speech(SpeechEnded, epoch, 9),
+        asked(epoch, 3),
+        asked(epoch, 9),
+        asked(epoch, 5, utterance_id="aside", quick=True),
         record(turn_id),
     ):
         recordings.note(message)
@@ -108,12 +107,12 @@ def test_the_owner_hears_it_and_deletes_all(place, tmp_path: Path, ring) -> None
     variables = {"APPLIANCE_ADMIN__KEEP_AUDIO_DAYS": "7"}
     with admin_process(place.runtime_dir, tmp_path, variables=variables) as running:
         running.pair()
-        ended = speech(SpeechEnded, writer.epoch, 9)
+        ended = asked(writer.epoch, 9)
         path = "/turns/t1/heard.wav"
         with running.client() as client:
 
             def there() -> bool:
-                running.buses["vad"].publish(ended)
+                running.buses["conductor"].publish(ended)
                 running.buses["conductor"].publish(record())
                 return client.get(path).status_code == 200
 

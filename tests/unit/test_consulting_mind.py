@@ -294,3 +294,31 @@ def test_while_llm_loads_the_user_is_told_and_mind_answers(world: MindWorld) -> 
     world.beat("llm", 1, "ready")
     world.reply("William Shakespeare.", last=True)
     assert world.heard_to_its_end().reply == "William Shakespeare."
+
+
+def test_a_mind_that_dies_before_a_deed_is_asked_anew(world: MindWorld) -> None:
+    world.pauses_with("Set a timer for ten minutes")
+    world.considered(reply="The timer is set.", acts=True, intent="timer_set")
+    world.beat("mind", 2, "starting")
+    world.beat("mind", 2)
+    assert world.count(Consider) == 2
+    world.considered(reply="The timer is set.", acts=True, intent="timer_set")
+    world.stays_silent()
+    world.done("The timer is set.")
+    assert world.heard_to_its_end().reply == "The timer is set."
+
+
+def test_what_rings_is_said_once_however_often_it_is_told(world: MindWorld) -> None:
+    ringing = Ringing(session_id=SESSION, ids=("t1",), text="The tea timer is done.")
+    for _ in range(3):
+        world.hear(ringing)
+        world.wait(10)
+    assert world.count(Speak) == 1
+    world.heard_to_its_end()
+    world.hear(ringing)
+    world.wait(1_000)
+    assert world.count(Speak) == 1
+    both = Ringing(session_id=SESSION, ids=("t1", "t2"), text="The pasta timer is done.")
+    world.hear(both)
+    world.wait(10)
+    assert world.last(Speak).text == "The pasta timer is done."
