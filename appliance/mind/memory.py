@@ -7,6 +7,7 @@ of whatever could end a quotation or look like a chat template's marks.
 from __future__ import annotations
 
 import functools
+import math
 import re
 import threading
 import uuid
@@ -25,10 +26,14 @@ _MEANT = 0.5
 """Share of a query's words that a fact must meet to be meant by "forget"."""
 _ANSWERS = 0.66
 """Share of a question's words with which a fact surely answers it."""
+_ANSWERS_IMPERSONAL = 0.85
+"""The same where the question is not about the user."""
+_CERTAIN = re.compile(r"\bthe\b", re.IGNORECASE)
 _ASKS_FOR_FACT = re.compile(
     r"(?:(?:and|so|hey|please|ok|okay|well|do you (?:know|remember)|can you tell me|tell me"
-    r"|remind me(?: of)?|what'?s|what|when|where|who|whom|whose|which|how|in which|on which"
-    r"|until when|at what)\b|.*(?:什么|哪|谁|几|多少|多大|吗))",
+    r"|remind me(?: of)?|what'?s|what|when|where|who|whom|whose|which|how|(?:in|on) (?:which|what)"
+    r"|until when|at what|is|are|am|was|were|do|does|did|have|has)\b"
+    r"|.*(?:什么|哪|谁|几|多少|多大|吗))",
     re.IGNORECASE,
 )
 _ASKS_FOR_OWN = re.compile(
@@ -39,11 +44,13 @@ _ASKS_FOR_OWN = re.compile(
     r" (?:my|our) (?P<thing>[a-z]+(?:-[a-z]+)*)\b",
     re.IGNORECASE,
 )
-_ASKS_FOR_MORE = re.compile(
-    r"\b(?:why|should|could|would|can i|may i|must|think|recommend|suggest|explain|how (?:do|can) i"
-    r"|write|make|help|if)\b|为什么|应该|怎么办|建议",
+_ASKS_FOR_ADVICE = re.compile(
+    r"\b(?:why|should|could|would|may i|must|think|recommend|suggest|explain|write|make|help|if)\b"
+    r"|为什么|应该|怎么办|建议",
     re.IGNORECASE,
 )
+_ASKS_HOW = re.compile(r"\b(?:can i|how (?:do|can) i)\b", re.IGNORECASE)
+"""May ask for a fact ("where can I find my passport?") or for advice: only all words tell."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
 _MARKS = re.compile(r"<\|.*?\|>|</?s>|\[/?INST\]|<</?SYS>>|[<>|`{}\[\]#*_\\]+")
 _ENGLISH_ATTRIBUTE = re.compile(
@@ -256,15 +263,22 @@ class Memory:
 
     @_locked
     def answer(self, question: str, who: Who) -> Fact | None:
-        """The one fact that answers a question of the user about themselves; None when unsure."""
-        if not _ASKS_FOR_FACT.match(question) or _ASKS_FOR_MORE.search(question):
+        """The one fact that answers a question; None when unsure.
+
+        Questions of the user about themselves or what is theirs; of others ("where is the spare
+        key?") only those that are met almost whole, and name a certain thing.
+        """
+        if not _ASKS_FOR_FACT.match(question) or _ASKS_FOR_ADVICE.search(question):
             return None
         hits = relevant(question, self._search(question, who))
-        if not hits or not is_personal(question) or hits[0].coverage < _ANSWERS:
+        if not hits or (len(hits) > 1 and hits[1].coverage == hits[0].coverage):
             return None
-        if len(hits) > 1 and hits[1].coverage == hits[0].coverage:
-            return None
-        return self._facts[hits[0].row]
+        needed = _ANSWERS
+        if not is_personal(question):
+            needed = _ANSWERS_IMPERSONAL if _CERTAIN.search(question) else math.inf
+        if _ASKS_HOW.search(question):
+            needed = max(needed, 1.0)
+        return self._facts[hits[0].row] if hits[0].coverage >= needed else None
 
     @_locked
     def export(self, who: Who | None = None) -> str:
@@ -323,7 +337,8 @@ def asks_for_own(question: str) -> str:
     Only where nobody but the user could know: a small language model makes something up instead.
     """
     found = _ASKS_FOR_OWN.match(question.strip())
-    return found["thing"].lower() if found and not _ASKS_FOR_MORE.search(question) else ""
+    advice = _ASKS_FOR_ADVICE.search(question) or _ASKS_HOW.search(question)
+    return found["thing"].lower() if found and not advice else ""
 
 
 def for_model(facts: Iterable[Fact]) -> str:

@@ -262,6 +262,7 @@ TOLD = (
     "I'm allergic to peanuts",
     "my passport is in the top drawer",
     "our flight leaves at nine forty",
+    "the spare key is under the blue flower pot",
 )
 
 
@@ -271,6 +272,12 @@ TOLD = (
         ("What is the name of my dog?", "my dog is called Rex"),
         ("Where is my passport?", "my passport is in the top drawer"),
         ("what time does our flight leave", "our flight leaves at nine forty"),
+        ("Where can I find my passport?", "my passport is in the top drawer"),
+        ("Where is the spare key?", "the spare key is under the blue flower pot"),
+        ("Am I allergic to peanuts?", "I'm allergic to peanuts"),
+        ("How do I sharpen a drawer?", None),
+        ("Is the flower pot an old invention?", None),
+        ("Where is Rex buried?", None),
         ("When was my dog born and where?", None),
         ("What should I cook with my allergy to peanuts?", None),
         ("Why am I allergic to peanuts?", None),
