@@ -6,6 +6,8 @@ and who speaks gets the floor or not.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from appliance.conductor.answering import Answering
 from appliance.conductor.overlap import MOST_MS, OverlapJudge
 from appliance.conductor.turn import Segment, Turn, TurnSettings, merge_spans
@@ -27,7 +29,7 @@ PAUSE_AFTER_MS = 320
 """Speech over an answer that is still undecided then silences it until it is."""
 
 
-class Overlapping(Answering):
+class Overlapping(Answering, ABC):
     """The part of the state machine that lets itself be interrupted."""
 
     def __init__(self, session_id: str, settings: TurnSettings, *, life: int) -> None:
@@ -45,13 +47,13 @@ class Overlapping(Answering):
         """A short sound over the answer, whose words are not known yet."""
         self._aside_onset_ns = 0
 
+    @abstractmethod
     def _take_floor(self, segment: Segment) -> None:
         """What was said over an answer begins a turn of its own."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _reopen(self, turn: Turn) -> None:
         """The question goes on."""
-        raise NotImplementedError
 
     # --- speech over the answer ------------------------------------------------------------
 
