@@ -166,15 +166,15 @@ class Answering(Asking):
             )
 
     def _note_summary(self, chunk: ReplyChunk) -> None:
-        if chunk.error:
-            self._summary_id = ""
-            return
         self._summary = f"{self._summary} {chunk.text}".strip()
-        if chunk.last:
-            self._summary_id = ""
-            if self._summary:
-                self._history.summarised(self._summary)
-                self._read_ahead()
+        if not (chunk.last or chunk.error):
+            return
+        self._summary_id = ""
+        if self._summary and not chunk.error:
+            self._history.summarised(self._summary)
+            self._read_ahead()
+        else:  # asked again at once it would fail again, and again
+            self._history.let_fall()
 
     @staticmethod
     def _note_reply(turn: Turn, chunk: ReplyChunk) -> None:

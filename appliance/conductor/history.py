@@ -80,6 +80,10 @@ class History:
         self._left = []
         self._summary = " ".join(summary.split())
 
+    def let_fall(self) -> None:
+        """It could not be written: what has left is gone."""
+        self._left = []
+
     def _let_go(self, turns: int) -> None:
         self._left += self._messages[: 2 * turns]
         self._messages = self._messages[2 * turns :]

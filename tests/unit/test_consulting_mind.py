@@ -23,7 +23,7 @@ from appliance.messages import (
     SpeechPaused,
     TurnRecord,
 )
-from tests.unit.turn_world import SESSION, World
+from tests.unit.turn_world import SESSION, SETTINGS, World
 
 
 class MindWorld(World):
@@ -259,6 +259,24 @@ def test_llm_is_never_told_what_mind_did(world: MindWorld) -> None:
     world.considered()
     told = " ".join(m.text for m in world.last(Generate).messages)
     assert "timer" not in told
+
+
+@pytest.mark.parametrize("more", [{"error": "no model"}, {}])
+def test_a_summary_that_cannot_be_written_is_not_asked_for_again_and_again(
+    more: dict[str, Any],
+) -> None:
+    world = World()
+    for n in range(SETTINGS.history_turns + 1):
+        world.whole_turn(f"question {n}", "Yes.", f"u{n}")
+        world.now_ms += 1_000
+    world.wait(5_000)
+    asked = world.last(Generate)
+    assert not asked.spoken
+    world.reply("", last=True, **more)
+    before = world.count(Generate)
+    for _ in range(20):
+        world.wait(250)
+    assert world.count(Generate) == before
 
 
 def test_what_rings_is_said_as_soon_as_nobody_has_the_floor(world: MindWorld) -> None:
