@@ -152,7 +152,8 @@ class OutputGuard:
         """
         self._heard.append(max(np.einsum("ij,ij->i", mic, mic).tolist()) / mic.shape[1])
         allowed = self._max_gain * max(self._heard) + _SILENCE
-        energy = float(np.dot(block, block))
+        wide = block.astype(np.float64)  # the square of the largest float32 is beyond float32
+        energy = float(np.dot(wide, wide))
         level = energy / len(block)
         bounded = energy <= 1.0 or np.abs(block).max() <= 1.0
         if self._gain == 1.0 and level <= allowed and bounded:

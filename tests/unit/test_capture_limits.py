@@ -123,6 +123,7 @@ def test_channels_are_treated_alike() -> None:
 # --- output guard -------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("error")
 @settings(max_examples=50)
 @given(st.lists(hnp.arrays(np.float32, 160, elements=st.floats(width=32)), max_size=8))
 def test_whatever_a_stage_gives_stays_finite_bounded_and_not_too_loud(
@@ -135,6 +136,13 @@ def test_whatever_a_stage_gives_stays_finite_bounded_and_not_too_loud(
         out = guard.process(block, mic)
         assert np.abs(out).max() <= 1.0
         assert level_db(out) <= allowed_db
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_loudest_number_there_is_is_turned_down_and_not_overflowed() -> None:
+    guard, mic = OutputGuard(max_gain_db=18), noise(1, 0.01)[0]
+    wild = np.full(160, np.finfo(np.float32).max)
+    assert level_db(guard.process(wild, mic)) == pytest.approx(level_db(mic) + 18, abs=0.1)
 
 
 def test_what_is_in_order_passes_untouched_even_after_the_voice_has_stopped() -> None:
