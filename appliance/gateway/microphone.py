@@ -4,6 +4,10 @@ A packet is decoded as soon as it is its turn: what listens is no loudspeaker th
 even times, so nothing is held back for it, and jitter costs nothing. Only behind a missing packet
 the others wait, and not for long: then it is made up for. When nothing comes at all, silence takes
 the place of what would have come, so that a turn can end.
+
+What a packet claims about itself is not believed beyond what can be: a loss is no longer than the
+buffer is deep, a stream of other numbers needs two packets in a row (RFC 3550 A.1), and more audio
+than time has passed is let fall.
 """
 
 from __future__ import annotations
@@ -30,9 +34,17 @@ _STALL_LAG_NS = 150_000_000
 _LONGEST_MADE_UP = RATE_HZ * 60 // 1000
 """More than this is not made up but silent: a long guess sounds like speech that never was."""
 _SMALLEST_MADE_UP = RATE_HZ * 5 // 2000
-_LONGEST_GAP = 2 * RATE_HZ
-"""A longer jump in time is another stream, not a loss."""
+_LONGEST_GAP = RATE_HZ * (STALL_NS + REORDER_WAIT_NS) // 1_000_000_000
+"""A longer jump in time is a new start of the stream, not a loss: by then silence has begun."""
+_LATEST = 2 * RATE_HZ
+"""Silence has taken the place of what is late by less: it is let fall."""
 _MOST_WAITING = 50
+_LONGEST_SILENCE = RATE_HZ
+"""Given at once; what is still owed comes with the next poll."""
+_AHEAD_MOST = RATE_HZ
+"""Samples by which the stream may be longer than the time that it took: what a network that was
+held up brings at once."""
+_FASTEST_CLOCK = 1.01
 _ANOTHER_STREAM = 500
 """Packets by which a sequence number may be off and still belong to the same stream."""
 _CLOCK_GAIN = 0.000_5
@@ -95,28 +107,41 @@ class MicrophoneStream:
         """Given to the reblocker so far."""
         self._last_captured_ns = -1
         self._packet_samples = RATE_HZ // 50
+        self._stray: int | None = None
+        """The sequence number that would make the packet before the first of another stream."""
+        self._allowed = float(_AHEAD_MOST)
+        """Samples that may be given now; grows with time."""
+        self._allowed_ns: int | None = None
         self.packets = 0
         self.late_packets = 0
         """Came when they had been made up for, or twice."""
         self.concealed_ms = 0.0
         """Made up or silent, for what never came."""
         self.invalid_packets = 0
+        self.refused_packets = 0
+        """Of a stream that nobody knows, or more than time has passed."""
 
     def push(self, packet: Packet) -> list[HeardBlock]:
         """Take a packet; give what is complete now."""
         self.packets += 1
+        self._note_time(packet.arrived_ns)
         if self._next is None:
             self._begin(packet)
         assert self._next is not None
         ahead = (packet.sequence - self._next + 0x8000) % 0x10000 - 0x8000
-        if abs(ahead) > _ANOTHER_STREAM:
+        is_stray = abs(ahead) > _ANOTHER_STREAM
+        is_expected = packet.sequence == self._stray
+        self._stray = (packet.sequence + 1) % 0x10000 if is_stray else None
+        if is_stray:
+            if not is_expected:
+                self.refused_packets += 1
+                return []
             self._waiting.clear()
             self._begin(packet)
             ahead = 0
         if ahead < 0 or self._next + ahead in self._waiting:
             self.late_packets += 1
             return []
-        self._follow_clock(packet)
         self._waiting[self._next + ahead] = packet
         blocks = self._in_order()
         while len(self._waiting) > _MOST_WAITING:
@@ -127,6 +152,7 @@ class MicrophoneStream:
         """Give up on what is overdue. Call it every 20 ms or so."""
         if self._next is None or self._offset_ns is None:
             return []
+        self._note_time(now_ns)
         blocks: list[HeardBlock] = []
         while self._waiting and (
             now_ns - min(packet.arrived_ns for packet in self._waiting.values()) >= REORDER_WAIT_NS
@@ -134,8 +160,15 @@ class MicrophoneStream:
             blocks += self._skip()
         if not self._waiting and now_ns - self._end_ns() >= STALL_NS:
             missing_ns = now_ns - _STALL_LAG_NS - self._end_ns()
-            blocks += self._silence(int(missing_ns * RATE_HZ / 1e9))
+            blocks += self._silence(min(int(missing_ns * RATE_HZ / 1e9), _LONGEST_SILENCE))
         return blocks
+
+    def _note_time(self, now_ns: int) -> None:
+        """Allow as much audio as time has passed."""
+        passed_ns = 0 if self._allowed_ns is None else max(0, now_ns - self._allowed_ns)
+        self._allowed_ns = now_ns
+        grown = self._allowed + passed_ns * RATE_HZ * _FASTEST_CLOCK / 1e9
+        self._allowed = min(float(_AHEAD_MOST), grown)
 
     def _begin(self, packet: Packet) -> None:
         """Start with this packet, or start anew where the stream was."""
@@ -177,13 +210,17 @@ class MicrophoneStream:
 
     def _take(self, packet: Packet) -> list[HeardBlock]:
         """Decode a packet, behind whatever is missing before it."""
+        if self._allowed <= 0:
+            self.refused_packets += 1
+            return []
         missing = (self._ticks_of(packet) - self._ticks) // _TICKS_PER_SAMPLE
         blocks: list[HeardBlock] = []
-        if missing > _LONGEST_GAP or missing < -_LONGEST_GAP:
+        if missing > _LONGEST_GAP or missing < -_LATEST:
             self._origin = (packet.timestamp - self._ticks) % (1 << 32)
             self._offset_ns = None
-            self._follow_clock(packet)
-        elif missing > 0:
+            missing = 0
+        self._follow_clock(packet)  # not while it waits: it may be of another time
+        if missing > 0:
             blocks += self._make_up(missing, packet.payload)
         try:
             samples = self._decoder.decode(packet.payload)
@@ -217,6 +254,7 @@ class MicrophoneStream:
     def _give(self, samples: Samples) -> list[HeardBlock]:
         begin_ns = self._end_ns() - self._reblocker.held_samples * BLOCK_NS // 160
         self._ticks += len(samples) * _TICKS_PER_SAMPLE
+        self._allowed -= len(samples)
         blocks = []
         for index, block in enumerate(self._reblocker.push(samples)):
             captured_ns = max(begin_ns + index * BLOCK_NS, self._last_captured_ns + 1)

@@ -219,6 +219,7 @@ class Peer:
             "packets": microphone.packets,
             "late_packets": microphone.late_packets,
             "invalid_packets": microphone.invalid_packets,
+            "refused_packets": microphone.refused_packets,
             "concealed_ms": round(microphone.concealed_ms, 1),
             "underruns": stream.underruns if stream else 0,
         }

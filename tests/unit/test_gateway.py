@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -139,10 +140,84 @@ def test_when_nothing_comes_silence_goes_on_in_time():
 def test_another_stream_in_its_place_goes_on_at_once():
     stream = MicrophoneStream(Numbers())
     before = stream.push(packet(0)) + stream.push(packet(1))
-    other = Packet(40_000, 3_000_000_000, b"7", 3 * PTIME_NS)
-    after = stream.push(other)
-    assert levels(after) == [7]
+    assert stream.push(Packet(40_000, 3_000_000_000, b"7", 3 * PTIME_NS)) == []
+    after = stream.push(Packet(40_001, 3_000_000_960, b"8", 4 * PTIME_NS))
+    assert levels(after) == [8]
     assert after[0].captured_ns > before[-1].captured_ns
+
+
+def test_one_stray_packet_does_not_end_the_stream():
+    stream = MicrophoneStream(Numbers())
+    stream.push(packet(0))
+    for stray in (30_000, 50_000, 10_000):
+        assert stream.push(Packet(stray, 77, b"7", PTIME_NS)) == []
+    assert levels(stream.push(packet(1))) == [1]
+    assert stream.refused_packets == 3
+
+
+@pytest.mark.parametrize("first", [0, 0xFFFF, (1 << 32) // 960 - 1])
+@pytest.mark.parametrize("jump_ms", [260, 2_000, 3_600_000, -3_600_000])
+def test_a_jump_in_time_is_a_new_start_and_no_loss(first, jump_ms):
+    stream = MicrophoneStream(Numbers())
+    stream.push(packet(0, first=first))
+    for number in (1, 2):
+        plain = packet(number, first=first)
+        jumped = replace(plain, timestamp=(plain.timestamp + 48 * jump_ms) % (1 << 32))
+        (block, _) = stream.push(jumped)
+        assert block.samples[0] == number
+        assert block.captured_ns == number * PTIME_NS, "time goes on as the packets come"
+    assert stream.concealed_ms == 0
+
+
+def test_what_waits_does_not_move_the_clock():
+    stream = MicrophoneStream(Numbers())
+    stream.push(packet(0))
+    later = replace(packet(3, 2 * PTIME_NS), timestamp=3_600 * 48_000)
+    assert stream.push(later) == []
+    (block, _) = stream.push(packet(1))
+    assert block.captured_ns == PTIME_NS
+
+
+def test_more_audio_than_time_is_let_fall():
+    stream = MicrophoneStream(Numbers())
+    blocks = [block for n in range(10_000) for block in stream.push(packet(n, n * 1_000_000))]
+    assert len(blocks) * 10 <= 1.01 * 10_000 + 1_000 + 20
+    assert stream.refused_packets > 9_000
+
+
+HOSTILE = st.lists(
+    st.tuples(
+        st.one_of(st.integers(-3, 60), st.integers(0, 0xFFFF)),  # sequence: a step, or anything
+        st.one_of(st.integers(-3, 13), st.integers(0, (1 << 32) - 1)),  # time: 20 ms, or anything
+        st.sampled_from([b"1", b"", b"\xff", b"9" * 1_400]),
+        st.integers(0, 50),  # ms until it comes
+        st.booleans(),  # whether a poll comes in between
+    ),
+    max_size=200,
+)
+
+
+@given(HOSTILE, st.integers(0, 0xFFFF), st.integers(0, (1 << 32) - 1))
+def test_no_packets_make_more_audio_than_time(packets, sequence, timestamp):
+    class Long(Numbers):
+        def decode(self, packet: bytes) -> Samples:
+            return np.resize(super().decode(packet[:1]), 1_920)  # 120 ms, the most that Opus can
+
+    stream = MicrophoneStream(Long())
+    now_ns, given, last_ns = 0, 0, -1
+    for step, ticks, payload, wait_ms, polls in packets:
+        now_ns += wait_ms * 1_000_000
+        sequence = (sequence + step) % 0x10000
+        timestamp = (timestamp + (ticks * 960 if ticks < 20 else ticks)) % (1 << 32)
+        blocks = stream.poll(now_ns) if polls else []
+        blocks += stream.push(Packet(sequence, timestamp, payload, now_ns))
+        for block in blocks:
+            assert block.captured_ns > last_ns
+            last_ns = block.captured_ns
+        given += len(blocks)
+        # one packet more than is allowed, with the longest gap before it; and silence for a stall
+        assert given * 10 <= 1.01 * now_ns / 1e6 + 1_000 + 120 + 240 + 200
+        assert len(stream._waiting) <= 50
 
 
 def test_nonsense_in_a_packet_is_a_loss():
