@@ -6,6 +6,7 @@ process is done by a worker, one deed after the other.
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 import traceback
@@ -95,6 +96,7 @@ def main(config: Config, bus: Bus) -> None:
     """Run until the bus says stop."""
     belongings = Belongings.open(config)
     service = _Service(config, bus, belongings)
+    gc.freeze()  # 100 000 sentences stay: the collector would walk them in the middle of a question
     try:
         bus.ready("degraded" if belongings.problem else "ready", belongings.problem)
         service.start()

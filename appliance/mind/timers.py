@@ -95,7 +95,7 @@ class Timers:
         self._offset_ns = now.wall_ns - now.boot_ns
         items = store.all()
         self._seen_wall_ns = max((item.saved_wall_ns for item in items), default=0)
-        self._time_known = now.wall_ns >= self._seen_wall_ns or any(
+        self._time_known = now.wall_ns >= self._seen_wall_ns - _STEP_NS or any(
             isinstance(item, Alarm) and item.boot_id == clock.boot_id for item in items
         )
         self._guessed: set[str] = set()

@@ -5,7 +5,7 @@ Characters alone do not do: "what time is tea" is as near to "what time is it" a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 from rapidfuzz import process
@@ -31,18 +31,56 @@ MAX_WORDS = 16
 Weight = Callable[[str], float]
 
 
-def nearest(words: Sequence[str], keys: Sequence[str], weight: Weight) -> tuple[str, float] | None:
-    """The one of ``keys`` most like ``words``, and the confidence (0 to 1) that it was meant."""
-    if not words or len(words) > MAX_WORDS:
-        return None
-    text = " ".join(words)
-    found = process.extract(text, keys, scorer=ratio, limit=CANDIDATES, score_cutoff=NEAR)
-    best: tuple[str, float] | None = None
-    for key, _, _ in found:
-        confidence = likeness(words, key.split(), weight)
-        if best is None or confidence > best[1]:
-            best = key, confidence
-    return best
+class Templates:
+    """Finished sentences by the words that matter in them, so that few need be compared.
+
+    Args:
+        keys: the sentences, words apart; slots are words in braces.
+        weight: of a word; below 1 it may be missing.
+    """
+
+    def __init__(self, keys: Iterable[str], weight: Weight) -> None:
+        self._weight = weight
+        self._with: dict[tuple[frozenset[str], str], list[str]] = {}
+        for key in keys:
+            slots, heavy = self._parts(key.split())
+            for word in heavy or ("",):
+                self._with.setdefault((slots, word), []).append(key)
+
+    def nearest(self, words: Sequence[str]) -> tuple[str, float] | None:
+        """The sentence most like ``words``, and the confidence (0 to 1) that it was meant."""
+        if not words or len(words) > MAX_WORDS:
+            return None
+        found = process.extract(
+            " ".join(words),
+            self._candidates(words),
+            scorer=ratio,
+            limit=CANDIDATES,
+            score_cutoff=NEAR,
+        )
+        best: tuple[str, float] | None = None
+        for key, _, _ in found:
+            confidence = likeness(words, key.split(), self._weight)
+            if best is None or confidence > best[1]:
+                best = key, confidence
+        return best
+
+    def _candidates(self, words: Sequence[str]) -> list[str]:
+        """Sentences with the same slots that may hold half of the known words that matter.
+
+        Whatever holds half of them holds one of the rarer half.
+        """
+        slots, heavy = self._parts(words)
+        holding = [keys for word in heavy if (keys := self._with.get((slots, word)))]
+        rarer = sorted(holding, key=len)[: len(holding) // 2 + 1]
+        light = self._with.get((slots, ""), [])
+        return list(dict.fromkeys(key for keys in (*rarer, light) for key in keys))
+
+    def _parts(self, words: Sequence[str]) -> tuple[frozenset[str], tuple[str, ...]]:
+        """The slots, and the words that matter."""
+        slots = frozenset(word for word in words if "{" in word)
+        heavy = dict.fromkeys(w for w in words if w not in slots and self._weight(w) >= 1.0)
+        return slots, tuple(heavy)
 
 
 def likeness(heard: Sequence[str], template: Sequence[str], weight: Weight) -> float:

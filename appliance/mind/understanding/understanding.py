@@ -61,9 +61,7 @@ class Understanding:
         self._slots = English(lexicon) if language == "en" else Chinese(lexicon)
         self._words = english_words if language == "en" else chinese_words
         self._grammar = grammar.load(folder, lexicon, self._template_key, self._literal)
-        self._keys: dict[frozenset[str], list[str]] = {}
-        for key in self._grammar.sentences:
-            self._keys.setdefault(_slot_words(key), []).append(key)
+        self._templates = matching.Templates(self._grammar.sentences, self._weight)
         self._vocabulary = self._known_words()
         self._targets = sorted(word for word in self._vocabulary if len(word) > 3)
         self._put_right = functools.lru_cache(maxsize=1024)(self._nearest_word)
@@ -185,8 +183,7 @@ class Understanding:
             words = self._key(variant.text).split()
             if self._strange(words) > MOST_STRANGE + len(words) // 5:
                 continue
-            keys = self._keys.get(_slot_words(" ".join(words)), ())
-            found = matching.nearest(words, keys, self._weight)
+            found = self._templates.nearest(words)
             if found and found[1] >= max(LEAST_CONFIDENCE, best[1] if best else 0):
                 meaning = self._grammar.sentences[found[0]]
                 best = Meaning(meaning.intent, {**meaning.slots, **variant.slots}), found[1]
@@ -250,10 +247,6 @@ class Understanding:
         if not found or Levenshtein.distance(word, found[0]) > max(1, len(found[0]) // 4):
             return word
         return found[0]
-
-
-def _slot_words(key: str) -> frozenset[str]:
-    return frozenset(word for word in key.split() if "{" in word)
 
 
 def _token_at(starts: Sequence[int], offset: int) -> int:
