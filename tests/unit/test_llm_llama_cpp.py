@@ -23,6 +23,14 @@ def answer(engine, messages, max_tokens=12, cancelled=never):
     return "".join(engine.generate(messages, max_tokens=max_tokens, cancelled=cancelled))
 
 
+def begin(engine, messages, max_tokens, opening=0):
+    """The first piece of an answer that may have so many tokens; the rest is not waited for."""
+    pieces = engine.generate(messages, max_tokens=max_tokens, cancelled=never, opening=opening)
+    first = next(pieces, "")
+    pieces.close()
+    return first
+
+
 @pytest.fixture(scope="module")
 def engine():
     engine = LlamaCppEngine(MODEL, NAME, n_ctx=512)
@@ -184,8 +192,10 @@ def test_guesses_never_reach_beyond_the_context(monkeypatch):
     monkeypatch.setattr("appliance.llm.llama_cpp.draft", lambda *_: [1, 1, 1])
     small = LlamaCppEngine(MODEL, NAME, n_ctx=256)
     try:
-        messages = [ChatMessage("user", "Tell me a very long story about a fox and a hare.")]
+        long = "Tell me a very long story about a fox and a hare. " * 15
+        messages = [ChatMessage("user", long)]
         room = 256 - len(small._vocabulary.chat(messages, reply_follows=True))
+        assert 10 < room < 100, "some guesses, and soon at the end"
         answer(small, messages, max_tokens=room)
         assert small.stats.generated_tokens == room
     finally:
@@ -287,20 +297,21 @@ def test_a_conversation_of_any_length_goes_on_behind_the_same_opening(engine):
     question = ChatMessage("user", "What is the capital of Italy?")
     for last in (5, 20, 21, 60, 61):
         messages = [*opening, *remarks(0, last), question]
-        pieces = engine.generate(messages, max_tokens=24, cancelled=never, opening=len(opening))
-        assert "".join(pieces)
+        assert begin(engine, messages, 24, len(opening))
         assert engine.stats.prompt_tokens + 24 <= 512
         assert engine.stats.cached_tokens >= opening_tokens
+    whole = engine.generate(messages, max_tokens=24, cancelled=never, opening=len(opening))
+    assert list(whole), "and there is room for all of it"
     assert engine.stats.prompt_tokens > 400, "no more is dropped than must be"
 
 
 @pytest.mark.models
 def test_the_question_drops_what_reading_ahead_dropped(engine):
     question = ChatMessage("user", "What is the capital of Italy?")
-    for last in range(14, 24):
+    for last in range(13, 19):  # whatever is left of the context: old messages go twice
         before = [*conversation([], "")[:1], *remarks(0, last)]
         engine.warm([*before, ChatMessage("user", "")], max_tokens=24)
-        answer(engine, [*before, question], 24)
+        begin(engine, [*before, question], 24)
         assert engine.stats.prompt_tokens - engine.stats.cached_tokens < 20, "only the question"
 
 
@@ -343,6 +354,7 @@ def test_a_grammar_that_is_none_is_an_error_and_no_end(engine):
     assert "Rome" in answer(engine, messages, 40)
 
 
+@pytest.mark.models
 def test_a_remark_after_the_question_does_not_change_whether_it_is_complete(engine):
     def complete(text: str) -> float | None:
         asked = [ChatMessage("user", text)]
