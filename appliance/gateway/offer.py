@@ -6,6 +6,8 @@ import ipaddress
 
 MAX_SDP_BYTES = 16 << 10
 MAX_CANDIDATES = 24
+MAX_CANDIDATE_BYTES = 256
+"""A browser's own are some 120 bytes long."""
 _CANDIDATE_FIELDS = 8
 _OPUS = " opus/48000/2"
 _PORTS = range(1, 65_536)
@@ -40,9 +42,10 @@ def checked_offer(sdp: str) -> str:
         for line in lines
         if not line.startswith("a=candidate:") or is_candidate(line.removeprefix("a="))
     ]
-    if sum(line.startswith("a=candidate:") for line in kept) > MAX_CANDIDATES:
+    checked = "\r\n".join(kept) + "\r\n"
+    if candidates_of(checked) > MAX_CANDIDATES:
         raise OfferError("the offer names too many addresses")
-    return "\r\n".join(kept) + "\r\n"
+    return checked
 
 
 def is_candidate(candidate: str) -> bool:
@@ -51,6 +54,8 @@ def is_candidate(candidate: str) -> bool:
     A browser may hide its address behind a name that is looked up by multicast. It need not be
     known: the browser comes to us.
     """
+    if len(candidate) > MAX_CANDIDATE_BYTES or not candidate.isascii():
+        return False
     fields = candidate.removeprefix("candidate:").split()
     if len(fields) < _CANDIDATE_FIELDS or fields[2].lower() != "udp" or fields[6] != "typ":
         return False
@@ -60,7 +65,14 @@ def is_candidate(candidate: str) -> bool:
         address = ipaddress.ip_address(fields[4])
     except ValueError:
         return False
+    if getattr(address, "scope_id", None):  # the name of an interface, of whose machine?
+        return False
     return int(fields[5]) in _PORTS and not (address.is_multicast or address.is_unspecified)
+
+
+def candidates_of(sdp: str) -> int:
+    """How many addresses a session description names."""
+    return sum(line.startswith("a=candidate:") for line in sdp.splitlines())
 
 
 def with_opus_settings(sdp: str, *, bit_rate: int) -> str:

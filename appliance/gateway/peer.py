@@ -30,7 +30,14 @@ from av import Packet as EncodedPacket
 from appliance.gateway.captions import Event
 from appliance.gateway.loudspeaker import FRAME_SAMPLES, Frame, LoudspeakerStream
 from appliance.gateway.microphone import RTP_RATE_HZ, HeardBlock, MicrophoneStream, Packet
-from appliance.gateway.offer import OfferError, checked_offer, is_candidate, with_opus_settings
+from appliance.gateway.offer import (
+    MAX_CANDIDATES,
+    OfferError,
+    candidates_of,
+    checked_offer,
+    is_candidate,
+    with_opus_settings,
+)
 from appliance.gateway.opus import BIT_RATE, OpusDecoder, OpusEncoder
 
 logger = logging.getLogger(__name__)
@@ -43,6 +50,12 @@ _POLL_S = 0.02
 _CLOSE_WITHIN_S = 2.0
 _CHANNEL_MOST_BYTES = 64 << 10
 """A browser that does not read its captions misses some."""
+_SOURCES_MOST = 4
+"""RTP sources (SSRC); a browser has one, and another after it changes the microphone."""
+_ADDRESSES_MOST = 2 * MAX_CANDIDATES
+"""Named by the browser, or found by its packets."""
+_PARTS_MOST = 64
+"""Of messages that were begun on the data channel and not ended."""
 
 _own_addresses: ContextVar[tuple[str, ...]] = ContextVar("own_addresses", default=())
 _interface_addresses = aioice.ice.get_host_addresses
@@ -142,6 +155,10 @@ class Peer:
         self.on_channel: Callable[[], None] = lambda: None
         """Called when the data channel can be written to."""
         self._poll: asyncio.Task[None] | None = None
+        self._candidates = 0
+        self._sources: set[int] = set()
+        self._spoke = False
+        """Whether anything came over a data channel, or another one was opened."""
         self._connection.on("connectionstatechange", self._connection_changed)
         self._connection.on("datachannel", self._take_channel)
 
@@ -161,6 +178,7 @@ class Peer:
             OfferError: it cannot be taken.
         """
         offer = RTCSessionDescription(sdp=checked_offer(sdp), type="offer")
+        self._candidates = candidates_of(offer.sdp)
         _own_addresses.set((address,) if address else ())
         connection = self._connection
         try:
@@ -179,9 +197,12 @@ class Peer:
         return with_opus_settings(connection.localDescription.sdp, bit_rate=BIT_RATE)
 
     async def add_candidate(self, candidate: str, mid: str) -> None:
-        """Take another address of the browser; what is of no use is left out."""
-        if not is_candidate(candidate) or self.state == "closed":
+        """Take another address of the browser; what is of no use, or too much, is left out."""
+        if self._candidates >= MAX_CANDIDATES or self.state == "closed":
             return
+        if not is_candidate(candidate):
+            return
+        self._candidates += 1
         try:
             parsed = candidate_from_sdp(candidate.removeprefix("candidate:"))
             parsed.sdpMid = mid
@@ -224,6 +245,24 @@ class Peer:
             "underruns": stream.underruns if stream else 0,
         }
 
+    def excess(self) -> str:
+        """What the browser does more of than a page of ours can; empty when nothing. Whatever it
+        sends may leave something behind here, so such a one is to be sent away."""
+        if self._spoke:
+            return "it speaks on the data channel"
+        if len(self._sources) > _SOURCES_MOST:
+            return "it speaks with too many voices"
+        for transceiver in self._connection.getTransceivers():
+            transport = transceiver.receiver.transport
+            if transport and len(transport.transport.getRemoteCandidates()) > _ADDRESSES_MOST:
+                return "it comes from too many addresses"
+        sctp = self._connection.sctp
+        # private, as above: there is no other way to see messages that never end
+        streams = sctp._inbound_streams.values() if sctp else ()
+        if sum(len(stream.reassembly) for stream in streams) > _PARTS_MOST:
+            return "its messages do not end"
+        return ""
+
     async def close(self) -> None:
         """End the connection; the browser is told. May be called twice."""
         if self._poll is not None:
@@ -238,6 +277,8 @@ class Peer:
 
     def _take(self, packet: RtpPacket) -> None:
         now_ns = self.last_packet_ns = time.monotonic_ns()
+        if len(self._sources) <= _SOURCES_MOST:
+            self._sources.add(packet.ssrc)
         blocks = self.microphone.push(
             Packet(packet.sequence_number, packet.timestamp, packet.payload, now_ns)
         )
@@ -256,6 +297,12 @@ class Peer:
         self._changed()
 
     def _take_channel(self, channel: RTCDataChannel) -> None:
-        if self._channel is None:  # nothing is read from it: what it sends ends here
-            self._channel = channel
-            self.on_channel()
+        if self._channel is not None:
+            self._spoke = True
+            return
+        self._channel = channel
+        channel.on("message", self._take_message)
+        self.on_channel()
+
+    def _take_message(self, _message: object) -> None:
+        self._spoke = True

@@ -133,6 +133,8 @@ class SessionTable:
                 self._end(session, "it did not connect")
             elif session.opened_ns and now_ns - session.peer.last_packet_ns > SILENT_FOR_NS:
                 self._end(session, "nothing comes any more")
+            elif excess := session.peer.excess():
+                self._end(session, excess)
         self.tell()
 
     def tell(self) -> None:

@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from aiortc.rtcsctptransport import SCTP_DATA_LAST_FRAG, DataChunk
+from aiortc.rtp import RtpPacket
 from gateway_client import Browser, place_of, request
 
 from appliance.audio.blocks import BLOCK_SAMPLES, RATE_HZ, Samples
@@ -24,6 +26,8 @@ from appliance.config import PROJECT_ROOT, Config
 from appliance.ipc.audio_ring import RingReader, RingWriter, mic_format, speaker_format
 from appliance.ipc.bus import Bus, Subscription, subscribe
 from appliance.messages import (
+    Accepted,
+    AddCandidate,
     BlocksReady,
     CloseVoice,
     Floor,
@@ -327,6 +331,77 @@ def test_damaged_offers_leave_nothing_behind(gateway):
 
 def printable(chance: random.Random, count: int) -> str:
     return "".join(chr(chance.randint(32, 126)) for _ in range(count))
+
+
+def test_addresses_without_end_are_counted_and_left(gateway):
+    async def test() -> None:
+        browser = Browser()
+        assert await browser.connect(gateway.runtime_dir) == ""
+        await gateway.sessions(1)
+        process = psutil.Process(gateway.process.pid)
+        texts = [
+            f"candidate:{n} 1 udp {n} 127.0.{n % 256}.{n // 256} 9 typ host" for n in range(300)
+        ]
+        texts += ["candidate:1 1 udp 1 127.0.0.1 \u00b2 typ host", "\u2028" * 500, "x" * 60_000]
+        before = process.memory_info().rss
+        for text in texts:
+            added = AddCandidate(key="test/1", candidate=text, mid="0" * 200)
+            assert isinstance(await request(gateway.runtime_dir, added), Accepted)
+            added = AddCandidate(key="test/1", candidate=text, mid="0")
+            assert isinstance(await request(gateway.runtime_dir, added), Accepted)
+        assert process.memory_info().rss - before < 4 << 20
+        assert browser.connection.connectionState == "connected", "it is talked to all the same"
+        await browser.close()
+
+    run(test)
+
+
+async def says_something(browser: Browser) -> None:
+    browser.connection.sctp._data_channels[1].send("hello")
+
+
+async def opens_another_channel(browser: Browser) -> None:
+    browser.connection.createDataChannel("more")
+
+
+async def begins_messages(browser: Browser) -> None:
+    """Parts of one that has no end; what aiortc sends is told to be a middle."""
+    sctp = browser.connection.sctp
+    sent = sctp._send_chunk
+
+    async def without_end(chunk: object) -> None:
+        if isinstance(chunk, DataChunk):
+            chunk.flags &= ~SCTP_DATA_LAST_FRAG
+        await sent(chunk)
+
+    sctp._send_chunk = without_end
+    for _ in range(20):
+        sctp._data_channels[1].send("x" * 12_000)
+
+
+async def speaks_with_many_voices(browser: Browser) -> None:
+    (transceiver,) = browser.connection.getTransceivers()
+    for ssrc in range(1, 40):
+        packet = RtpPacket(payload_type=96, sequence_number=ssrc, ssrc=ssrc, payload=b"x")
+        await transceiver.sender.transport._send_rtp(packet.serialize())
+
+
+@pytest.mark.parametrize(
+    "does", [says_something, opens_another_channel, begins_messages, speaks_with_many_voices]
+)
+def test_whoever_leaves_things_behind_is_sent_away(gateway, does):
+    async def test() -> None:
+        browser = Browser()
+        await browser.connect(gateway.runtime_dir)
+        await gateway.sessions(1)
+        await browser.wait(lambda: bool(browser.events))
+        await does(browser)
+        left = time.monotonic()
+        await gateway.sessions(0)
+        assert time.monotonic() - left < 4, "before it would be given up for silence"
+        await browser.close()
+
+    run(test)
 
 
 def test_an_offer_without_a_common_codec_is_refused(gateway):

@@ -473,6 +473,10 @@ HOST = "candidate:1 1 udp 2113937151 192.168.1.7 50000 typ host"
         ("candidate:1 1 udp 1 0.0.0.0 9 typ host", False),
         ("candidate:1 1 udp 1 192.168.1.7 70000 typ host", False),
         ("candidate:1 1 udp x 192.168.1.7 5 typ host", False),
+        ("candidate:1 1 udp 1 192.168.1.7 \u00b2 typ host", False),
+        ("candidate:1 1 udp 1 fe80::7%eth0 50000 typ host", False),
+        ("candidate:1 1 udp 1 192.168.1.7 5 typ host" + " x" * 120, False),
+        ("candidate:1 1 udp 1 192.168.1.7 " + "9" * 200 + " typ host", False),
         ("", False),
     ],
 )
@@ -503,6 +507,12 @@ def test_an_offer_loses_what_is_not_wanted():
 def test_other_offers_are_refused(sdp):
     with pytest.raises(OfferError):
         checked_offer(sdp)
+
+
+@given(st.text(max_size=300))
+def test_no_candidate_is_a_surprise(text):
+    for candidate in (text, HOST.replace("50000", text), HOST.replace("192.168.1.7", text)):
+        assert is_candidate(candidate) in (True, False)
 
 
 @given(st.text(max_size=300))
