@@ -4,13 +4,12 @@ the answer that the page plays is transcribed."""
 from __future__ import annotations
 
 import base64
-import re
 import time
-from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hearing import ALIKE, alike, overlap, words
 from panel_world import PASSWORD
 from playwright.sync_api import expect
 from test_voice_browser import _RECORD, open_chromium
@@ -62,18 +61,14 @@ def test_a_question_spoken_into_a_browser_is_answered_in_it(tmp_path: Path) -> N
                 assert time.monotonic() < until, rig.log[-3000:]
             assert isinstance(record, TurnRecord)
             assert record.outcome == "answered"
-            assert words(record.transcript) == words("What is the capital of Italy?")
-            expect(page.get_by_role("log")).to_contain_text("capital of Italy")
+            assert overlap("What is the capital of Italy?", record.transcript) > 0.8
+            expect(page.get_by_role("log")).to_contain_text(record.transcript)
             played = np.frombuffer(base64.b64decode(page.evaluate("window.recorded")), np.float32)
         finally:
             browser.close()
             playwright.stop()  # type: ignore[attr-defined]
             turns.close()
     ears = Transcriber(create_engine("ctranslate2", ensure_model("whisper-tiny.en"), threads=1))
-    reply, heard = words(record.reply), words(ears.transcribe(np.array(played)).text)
-    assert "rome" in reply
-    assert SequenceMatcher(None, " ".join(reply), " ".join(heard)).ratio() >= 0.6, (reply, heard)
-
-
-def words(text: str) -> list[str]:
-    return re.sub(r"[^\w\s']", " ", text.lower()).split()
+    heard = ears.transcribe(np.array(played)).text
+    assert "rome" in words(record.reply)
+    assert alike(record.reply, heard) >= ALIKE, (record.reply, heard)
