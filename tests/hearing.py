@@ -10,7 +10,7 @@ import re
 from difflib import SequenceMatcher
 
 ALIKE = 0.7
-"""Letters of the same sentence, a word of it misheard, have some 0.9; other sentences at most 0.6."""
+"""The same sentence with a word misheard has some 0.9 of its letters, another at most 0.6."""
 
 
 def words(text: str) -> list[str]:
