@@ -197,6 +197,7 @@ async def events(request: Request) -> Response:
 
 
 async def _stream(request: Request, panel: Panel) -> AsyncIterator[bytes]:
+    who = identity_of(request)
     watcher = panel.watchers.watch(words=reads_words(request))
     panel.start_sampling()
     checked_s = time.monotonic()
@@ -207,16 +208,12 @@ async def _stream(request: Request, panel: Panel) -> AsyncIterator[bytes]:
         async for slots in watcher.updates(_KEEP_ALIVE_S):
             if time.monotonic() - checked_s >= _KEEP_ALIVE_S:
                 checked_s = time.monotonic()
-                if not _still_signed_in(request, panel):
+                # signed out, revoked: what was allowed at first may not be any more
+                if request.state.identify() != who:
                     return
             yield b"".join(_event(*slot) for slot in slots.items()) or b":\n\n"
     finally:
         panel.watchers.leave(watcher)
-
-
-def _still_signed_in(request: Request, panel: Panel) -> bool:
-    who = identity_of(request)
-    return who is None or not who.csrf or panel.accounts.session(request.state.session) is not None
 
 
 def _event(topic: str, payload: bytes) -> bytes:

@@ -13,10 +13,12 @@ logger = logging.getLogger(__name__)
 
 _MOST_BYTES = 1 << 20
 _VALUE_CHARACTERS = 200
+REFUSED = frozenset({"sign_in_failed"})
+"""What anybody can cause: kept in a file of its own, so that no flood of it pushes out the rest."""
 
 
 class Audit:
-    """The file, and its predecessor when it has grown too large.
+    """The file, one for what was refused, and their predecessors when they have grown too large.
 
     Args:
         folder: of the panel's data.
@@ -24,6 +26,7 @@ class Audit:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "audit.jsonl"
+        self._refused_path = folder / "refused.jsonl"
         self._lock = threading.Lock()
 
     def note(self, who: str, action: str, **what: object) -> None:
@@ -39,24 +42,39 @@ class Audit:
             "who": who,
         }
         line |= {"action": action, **{key: _short(value) for key, value in what.items()}}
+        path = self._refused_path if action in REFUSED else self._path
         with self._lock:
             try:
-                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                if self._path.exists() and self._path.stat().st_size > _MOST_BYTES:
-                    self._path.replace(self._path.with_suffix(".old.jsonl"))
-                self._path.touch(mode=0o600)
-                with self._path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                if path.exists() and path.stat().st_size > _MOST_BYTES:
+                    path.replace(path.with_suffix(".old.jsonl"))
+                path.touch(mode=0o600)
+                with path.open("a", encoding="ascii") as file:  # all else is escaped
+                    file.write(json.dumps(line) + "\n")
             except OSError as error:
                 logger.error("the audit log cannot be written: %s", error)
 
     def last(self, count: int) -> list[dict[str, Any]]:
         """The newest lines, newest first."""
+        lines = [line for path in (self._path, self._refused_path) for line in _lines(path, count)]
+        return sorted(lines, key=lambda line: str(line["at"]), reverse=True)[:count]
+
+
+def _lines(path: Path, count: int) -> list[dict[str, Any]]:
+    """The newest lines of a file, newest first; one that was cut off by a failure is left out."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError:
+        return []
+    found = []
+    for line in reversed(lines[-count - 1 :]):
         try:
-            lines = self._path.read_text(encoding="utf-8").splitlines()
-        except OSError:
-            return []
-        return [json.loads(line) for line in reversed(lines[-count:])]
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and {"at", "who", "action"} <= entry.keys():
+            found.append(entry)
+    return found
 
 
 def _short(value: object) -> object:

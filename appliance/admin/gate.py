@@ -105,6 +105,7 @@ class Gate:
             await refusal(scope, receive, dressed)
             return
         scope["state"]["who"], scope["state"]["session"] = who, token
+        scope["state"]["identify"] = lambda: self._identify(headers, token)
         await self._app(scope, receive, dressed)
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -227,7 +228,7 @@ def _cookie(headers: Headers) -> str:
 async def _read(receive: Receive, headers: Headers) -> bytes | None:
     """The whole body; None when it is too large."""
     announced = headers.get("content-length", "0")
-    if not announced.isdigit() or int(announced) > MAX_BODY_BYTES:
+    if not announced.isdecimal() or int(announced) > MAX_BODY_BYTES:
         return None
     body = b""
     while True:

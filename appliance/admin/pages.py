@@ -15,7 +15,7 @@ from appliance.admin.doors import form, valid_name
 from appliance.admin.panel import Panel, needs, panel_of, reads_words
 from appliance.admin.passwords import SHORTEST, BusyError, acceptable
 from appliance.admin.render import page
-from appliance.admin.store import CONFIGURE, READ, SCOPES, TALK, Identity
+from appliance.admin.store import CONFIGURE, MUTE, READ, SCOPES, TALK, Identity
 from appliance.errors import ApplianceError
 
 router = APIRouter(include_in_schema=False)
@@ -222,6 +222,7 @@ async def act(request: Request, who: Talker, action: str) -> Response:
     fields = await form(request)
     text = fields.get("text", "").strip()[:2000]
     if action == "mute":
+        await needs(MUTE)(request)
         await api.mute(request, api.MuteBody(muted=fields.get("muted") == "true"), who)
     elif action == "ask" and text:
         await api.ask(request, api.AskBody(text=text))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from functools import lru_cache
 
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import Response
@@ -62,12 +63,15 @@ async def qr(request: Request) -> Response:
     panel = panel_of(request)
     if not panel.encryption.uses_authority:
         raise HTTPException(404, "this box has no authority of its own")
-    return Response(await asyncio.to_thread(_draw, panel), media_type="image/svg+xml")
+    address = (await asyncio.to_thread(_addresses, panel))[0]
+    return Response(await asyncio.to_thread(draw, address), media_type="image/svg+xml")
 
 
-def _draw(panel: Panel) -> bytes:
+@lru_cache(maxsize=4)
+def draw(text: str) -> bytes:
+    """A text as a QR code (SVG); anybody may ask for it, so it is made once."""
     import segno
 
     drawn = io.BytesIO()
-    segno.make(_addresses(panel)[0], micro=False).save(drawn, kind="svg", scale=4, border=4)
+    segno.make(text, micro=False).save(drawn, kind="svg", scale=4, border=4)
     return drawn.getvalue()

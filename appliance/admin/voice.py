@@ -35,6 +35,8 @@ router = APIRouter(include_in_schema=False)
 
 Talker = Annotated[Identity, Depends(needs(TALK))]
 SOCKETS_MOST = 16
+WS_4001_REPLACED = 4001
+"""The same browser tab has opened another socket."""
 _WATCH_EVERY_S = 0.5
 _STILL_ALLOWED_EVERY_S = 15.0
 MAX_SDP = 16 << 10
@@ -121,7 +123,9 @@ async def socket(websocket: WebSocket, tab: str = "") -> None:
     sockets: dict[str, _Signalling] = websocket.app.state.voice_sockets
     key = f"{who.name}/{tab}"
     signalling = _Signalling(websocket, panel, key)
-    if len(sockets) >= SOCKETS_MOST and key not in sockets:
+    while before := sockets.get(key):  # more than one may be waiting for it
+        await before.replace()
+    if len(sockets) >= SOCKETS_MOST:
         await websocket.close(WS_1013_TRY_AGAIN_LATER)
         return
     sockets[key] = signalling
@@ -136,9 +140,11 @@ async def socket(websocket: WebSocket, tab: str = "") -> None:
     except (WebSocketDisconnect, RuntimeError):
         pass  # it has gone
     finally:
-        if sockets.get(key) is signalling:  # else the same browser came again meanwhile
-            del sockets[key]
+        try:
             await signalling.leave()
+        finally:
+            del sockets[key]
+            signalling.ended.set()
 
 
 def _is_tab(tab: str) -> bool:
@@ -156,6 +162,9 @@ class _Signalling:
         self._offers = Allowance(burst=6, per_s=0.5)
         self._life: int | None = None
         self._offered = False
+        self._replaced = asyncio.Event()
+        self.ended = asyncio.Event()
+        """Its session is free again, if it had one."""
         self._checked_s = time.monotonic()
 
     async def run(self) -> None:
@@ -164,19 +173,37 @@ class _Signalling:
         Raises:
             _Closed: it may not go on.
         """
-        while True:
-            await self._watch()
-            try:
-                message = await asyncio.wait_for(self._websocket.receive(), _WATCH_EVERY_S)
-            except asyncio.TimeoutError:
-                continue
-            if message["type"] == "websocket.disconnect":
-                return
-            await self._take(message.get("text"))
+        replaced = asyncio.create_task(self._replaced.wait())
+        receiving = asyncio.create_task(self._websocket.receive())
+        try:
+            while True:
+                await self._watch()
+                await asyncio.wait(
+                    {receiving, replaced},
+                    timeout=_WATCH_EVERY_S,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if self._replaced.is_set():
+                    raise _Closed(WS_4001_REPLACED, "replaced")
+                if receiving.done():
+                    message = receiving.result()
+                    if message["type"] == "websocket.disconnect":
+                        return
+                    await self._take(message.get("text"))
+                    receiving = asyncio.create_task(self._websocket.receive())
+        finally:
+            replaced.cancel()
+            receiving.cancel()
+
+    async def replace(self) -> None:
+        """End it, since its browser has opened another one; an offer under way is answered first,
+        so that its session is freed too."""
+        self._replaced.set()
+        await self.ended.wait()
 
     async def leave(self) -> None:
-        """The browser has gone: so is its session."""
-        if self._offered:
+        """The browser has gone: so is its session, whichever panel's life it was made in."""
+        if self._offered or self._life:
             self._offered = False
             with suppress(Refusal, Unavailable):
                 await self._panel.talk.ask(_GATEWAY, CloseVoice(key=self._key))

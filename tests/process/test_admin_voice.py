@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import httpx
@@ -18,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from appliance.admin.gate import COOKIE
-from appliance.admin.voice import SOCKETS_MOST
+from appliance.admin.voice import SOCKETS_MOST, WS_4001_REPLACED
 from appliance.ipc.bus import Bus
 from appliance.messages import (
     Accepted,
@@ -157,6 +158,52 @@ def test_an_offer_goes_to_gateway_and_the_answer_comes_back(running):
         assert told(browser, "refused")["reason"] == "offer"
         browser.close()
         await_that(lambda: asked[-1] == CloseVoice(key=f"Ada/{TAB}"))
+
+
+def test_another_socket_of_a_tab_ends_the_first_and_frees_its_session_at_once(running):
+    asked: list[Request] = []
+
+    def answer(request: Request) -> Request:
+        asked.append(request)
+        return (
+            VoiceAnswer(session_id="remote.1", sdp="a")
+            if isinstance(request, OfferVoice)
+            else Accepted()
+        )
+
+    closing = CloseVoice(key=f"Ada/{TAB}")
+    with answering(running, ["gateway"], answer), open_socket(running) as first:
+        first.send(json.dumps({"type": "offer", "sdp": "good"}))
+        told(first, "answer")
+        with open_socket(running) as second:
+            assert asked[-1] == closing, "before the second is even answered"
+            assert closed_with(first) == WS_4001_REPLACED
+            second.send(json.dumps({"type": "offer", "sdp": "good"}))
+            told(second, "answer")
+            with open_socket(running, "another-tab-of-it") as third:
+                told(third, "gateway")
+            second.ping().wait(5)
+        await_that(lambda: asked[-1] == closing)
+    assert [type(request) for request in asked] == [OfferVoice, CloseVoice] * 2
+
+
+def test_many_sockets_of_a_tab_at_once_leave_one(running):
+    with ExitStack() as stack:
+        with ThreadPoolExecutor(8) as pool:
+            sockets = list(pool.map(lambda _: open_socket(running).__enter__(), range(8)))
+        for browser in sockets:
+            stack.callback(browser.close)
+        await_that(lambda: sum(is_open(browser) for browser in sockets) == 1)
+
+
+def is_open(browser: ClientConnection) -> bool:
+    try:
+        browser.recv(timeout=0.01)
+    except TimeoutError:
+        return True
+    except ConnectionClosed:
+        return False
+    return True
 
 
 def test_it_tells_when_gateway_comes_and_goes(running):

@@ -7,12 +7,14 @@ import ssl
 import subprocess
 
 import pytest
+import segno
 from cryptography import x509
 
 from appliance.admin import encryption as encryption_module
 from appliance.admin.authority import RENEW_DAYS, SERVER_DAYS, Authority, Reach
 from appliance.admin.encryption import Encryption, read_fingerprint
 from appliance.admin.settings import PanelSettings
+from appliance.admin.trust import draw
 
 HOME = Reach(("localhost", "box", "box.local"), ("127.0.0.1", "::1", "192.168.1.20"))
 NOW = datetime.datetime(2026, 11, 23, tzinfo=datetime.timezone.utc)
@@ -142,6 +144,16 @@ def test_this_machine_has_a_name_and_an_address():
     assert {"localhost", "den.local"} <= set(reach.names)
     assert {"127.0.0.1", "fd00::5"} <= set(reach.addresses)
     assert not {"127.0.0.1", "::1"} & set(reach.outside)
+
+
+def test_the_code_for_the_camera_is_drawn_once(monkeypatch):
+    made = []
+    segno_make = segno.make
+    monkeypatch.setattr(segno, "make", lambda *a, **k: made.append(a) or segno_make(*a, **k))
+    draw.cache_clear()
+    drawn = {draw("https://10.0.0.7:8643/trust") for _ in range(100)}
+    assert len(drawn) == len(made) == 1 and drawn.pop().startswith(b"<?xml")
+    assert draw("https://10.0.0.8:8643/trust") not in drawn and len(made) == 2
 
 
 def test_nothing_is_made_where_it_is_not_used(tmp_path):
