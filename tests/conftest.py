@@ -29,6 +29,10 @@ _RERUNS = 2
 _REAL_PROCESSES = Path(__file__).parent / "process"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: several seconds; scripts/test --fast leaves it out")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Live tests hear and speak in real time, on virtual hardware that shares the processor.
 

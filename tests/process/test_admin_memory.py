@@ -120,7 +120,7 @@ def test_the_api_tells_timers_and_hides_their_names(paired: Running) -> None:
             assert answer.status_code == 403, path
 
 
-@pytest.mark.parametrize("beats", [False, True])
+@pytest.mark.parametrize("beats", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_mind_that_does_not_answer_is_said_so(paired: Running, beats: bool) -> None:
     if beats:  # alive, but it hangs
         paired.publish_until("mind", *_beat(paired))

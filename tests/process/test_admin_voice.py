@@ -283,7 +283,8 @@ def test_a_tab_without_a_proper_name_gets_none(running):
             assert closed_with(browser) == 1008
 
 
-def test_signing_out_ends_the_socket(running, monkeypatch):
+@pytest.mark.slow
+def test_signing_out_ends_the_socket(running):
     with running.client(signed_in=False) as client:
         answer = client.post("/login", data={"name": "Ada", "password": PASSWORD})
         cookie = answer.cookies[COOKIE]

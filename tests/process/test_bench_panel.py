@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import psutil
+import pytest
 from panel_world import Running
 
 from appliance.bench import panel
@@ -20,6 +21,7 @@ def test_watchers_are_counted_and_leave_nothing(paired: Running, monkeypatch) ->
     assert "bench" not in page and token not in page
 
 
+@pytest.mark.slow
 def test_an_attack_is_counted_and_the_owner_comes_in(monkeypatch) -> None:
     monkeypatch.setattr(panel, "_SLOW_S", 1.0)
     monkeypatch.setattr(panel, "_SLOW_CLIENTS", 3)

@@ -19,7 +19,7 @@ from appliance.gateway.microphone import MicrophoneStream, Packet
 from appliance.gateway.opus import OpusDecoder, OpusEncoder
 from appliance.models.store import ensure_model
 
-pytestmark = [pytest.mark.models, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.models, pytest.mark.slow, pytest.mark.timeout(500)]
 
 LOSS, JITTER_MS = 0.05, 30
 _FRAME, _FRAME_NS = 320, 20_000_000

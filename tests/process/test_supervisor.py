@@ -21,7 +21,7 @@ from appliance.ipc.segment import FileLock, list_segments
 from appliance.loopback.virtual_devices import LOUDSPEAKER, MICROPHONE, VirtualDevices
 from appliance.messages import SayText
 
-pytestmark = pytest.mark.models
+pytestmark = [pytest.mark.models, pytest.mark.slow]
 PROJECT = Path(configuration.__file__).parents[1]
 
 

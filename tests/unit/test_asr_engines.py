@@ -35,6 +35,11 @@ def engine(request) -> AsrEngine:
     return create_engine(request.param, MODEL_DIR)
 
 
+@pytest.fixture(scope="module")
+def default_engine() -> AsrEngine:
+    return create_engine("ctranslate2", MODEL_DIR)
+
+
 def mistakes(heard: str, said: str) -> int:
     """Words of one that the other lacks: enough for a smoke test."""
     return len(set(normalise(heard).split()) ^ set(normalise(said).split()))
@@ -65,8 +70,8 @@ def test_tiny_audio_is_no_error(engine, samples):
     assert engine.transcribe(np.zeros(samples, np.float32), context="cut").text is not None
 
 
-def test_forty_seconds_lose_no_sentence():
-    transcriber = Transcriber(create_engine("ctranslate2", MODEL_DIR))
+def test_forty_seconds_lose_no_sentence(default_engine):
+    transcriber = Transcriber(default_engine)
     pause = np.zeros(RATE, np.float32)
     audio = np.concatenate([np.concatenate([librivox()[4].samples, pause]) for _ in range(9)])
     text = normalise(transcriber.transcribe(audio).text)
@@ -83,22 +88,20 @@ def test_words_are_the_text_in_order_within_the_audio(engine):
     assert times[-1] <= recording.seconds
 
 
-def test_word_times_are_where_the_words_are():
+def test_word_times_are_where_the_words_are(default_engine):
     """The same sentence after two seconds of silence has its words two seconds later."""
-    engine = create_engine("ctranslate2", MODEL_DIR)
     samples = librivox()[4].samples
     shifted = np.concatenate((np.zeros(2 * RATE, np.float32), samples))
-    first = engine.transcribe(samples, context="cut", words=True).words
-    later = engine.transcribe(shifted, context="cut", words=True).words
+    first = default_engine.transcribe(samples, context="cut", words=True).words
+    later = default_engine.transcribe(shifted, context="cut", words=True).words
     assert text_of(first) == text_of(later)
     for before, after in list(zip(first, later, strict=True))[1:]:
         assert after.start_s - before.start_s == pytest.approx(2.0, abs=0.15)
 
 
-def test_what_was_said_scores_above_what_was_not():
-    engine = create_engine("ctranslate2", MODEL_DIR)
-    assert isinstance(engine, AligningEngine)
-    said, other = engine.score(
+def test_what_was_said_scores_above_what_was_not(default_engine):
+    assert isinstance(default_engine, AligningEngine)
+    said, other = default_engine.score(
         librivox()[4].samples,
         ["He might even have been made amiable himself.", "He might even have been made a table."],
         context="cut",
@@ -108,9 +111,9 @@ def test_what_was_said_scores_above_what_was_not():
 
 
 @pytest.mark.parametrize("preroll_ms", [100, 300])
-def test_no_first_word_is_lost_after_a_short_preroll(preroll_ms):
+def test_no_first_word_is_lost_after_a_short_preroll(default_engine, preroll_ms):
     """Speech begins right after the pre-roll: vad gives no more."""
-    transcriber = Transcriber(create_engine("ctranslate2", MODEL_DIR))
+    transcriber = Transcriber(default_engine)
     noise = np.random.default_rng(0)
     for recording in [*librivox()[1:], *cards()]:
         first, last = speech_bounds(recording.samples, RATE)
@@ -123,9 +126,9 @@ def test_no_first_word_is_lost_after_a_short_preroll(preroll_ms):
         assert heard[0] == said[0], recording.name
 
 
-def test_words_come_while_speech_goes_on_and_none_is_lost():
+def test_words_come_while_speech_goes_on_and_none_is_lost(default_engine):
     """Half a minute without a pause that would end an utterance."""
-    transcriber = Transcriber(create_engine("ctranslate2", MODEL_DIR))
+    transcriber = Transcriber(default_engine)
     pause = np.zeros(RATE // 3, np.float32)
     audio = np.concatenate([part for r in librivox() for part in (r.samples, pause)])
     live, stable = LiveUtterance(transcriber), ""

@@ -14,6 +14,7 @@ MODEL = Path(__file__).parents[2] / "models" / NAME / "SmolLM2-135M-Instruct.Q4_
 
 
 @pytest.mark.models
+@pytest.mark.slow
 def test_a_warm_prefix_and_one_that_comes_back_cost_a_quarter_at_most() -> None:
     engine = LlamaCppEngine(MODEL, NAME, n_ctx=2048)
     try:
