@@ -9,17 +9,21 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_origin
+
+from pydantic import BaseModel
 
 from appliance import __version__
-from appliance.config import Config
+from appliance.config import Config, Section
 from appliance.errors import ApplianceError
 from appliance.ipc.log import LOG_FOLDER
 
 _TAIL_BYTES = 64 << 10
 _COMMAND_BOUND_S = 120
-_PRIVATE = frozenset({"system_prompt", "vocabulary", "wake_word", "figures_ms"})
-"""Keys that may hold words of the owner, or are of no use to anybody else."""
+_PUBLIC = frozenset({"array", "input_device", "language", "model", "output_device", "profile"})
+"""Keys whose text is no secret and nobody's words. Any other text is taken to be one: who adds a
+key must not have to think of this place for it to stay private."""
+_HIDDEN = "…"
 
 
 class Logs:
@@ -88,13 +92,29 @@ def _ask_command_line(*words: str) -> Any:  # noqa: ANN401 whatever JSON it prin
 
 
 def without_words(config: Config) -> dict[str, Any]:
-    """The configuration, less what may be private."""
-    result: dict[str, Any] = json.loads(config.model_dump_json())
-    for section in result.values():
-        if isinstance(section, dict):
-            for key in section.keys() & _PRIVATE:
-                section[key] = "…" if section[key] else section[key]
-    return result
+    """The configuration, less what may be private: text that is neither one of a few choices nor
+    as it was delivered."""
+    return _shown(config)
+
+
+def _shown(section: BaseModel) -> dict[str, Any]:
+    shown: dict[str, Any] = {}
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        is_known = name in _PUBLIC or get_origin(field.annotation) is Literal
+        if isinstance(value, Section):
+            shown[name] = _shown(value)
+        elif is_known or value == field.default or not _holds_text(value):
+            shown[name] = value
+        else:
+            shown[name] = _HIDDEN
+    return shown
+
+
+def _holds_text(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_holds_text, value))
+    return not isinstance(value, bool | int | float | None)
 
 
 def bundle(config: Config, logs: Logs, facts: dict[str, Any]) -> bytes:

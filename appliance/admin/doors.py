@@ -149,12 +149,15 @@ async def login(request: Request) -> Response:
     if wait_s := panel.attempts.attempt(address_of(request), time.monotonic()):
         return await _wait(request, "login.html", wait_s, target=target)
     name, password = fields.get("name", "").strip(), fields.get("password", "")[: LONGEST + 1]
+    hashed = panel.accounts.password(name)
     try:
-        right = await panel.passwords.verify(panel.accounts.password(name), password)
+        right = await panel.passwords.verify(hashed, password)
     except BusyError:
         return await _wait(request, "login.html", 1, target=target)
     if not right:
-        panel.audit.note(name[:NAME_MOST], "sign_in_failed", address=address_of(request))
+        # a name that nobody has may be a password in the wrong field
+        known = name if hashed is not None else "?"
+        panel.audit.note(known, "sign_in_failed", address=address_of(request))
         return page(request, "login.html", 422, error="error.login", target=target)
     panel.attempts.succeeded(address_of(request))
     panel.audit.note(name, "sign_in", address=address_of(request))

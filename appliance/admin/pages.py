@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from appliance.admin import api
 from appliance.admin.diagnosis import bundle, examine
-from appliance.admin.doors import form, valid_name
+from appliance.admin.doors import address_of, form, valid_name
 from appliance.admin.panel import Panel, needs, panel_of, reads_words
 from appliance.admin.passwords import SHORTEST, BusyError, acceptable
 from appliance.admin.render import page
@@ -173,6 +173,8 @@ async def change_access(request: Request, who: Owner, action: str) -> Response:
     name = fields.get("name", "").strip()
     error = token = ""
     match action:
+        case "password" if not await _is_own(request, who, fields.get("current", "")):
+            error = "error.current_password"
         case "add-viewer" | "password":
             error = await _new_password(panel, who, action, name, fields.get("password", ""))
         case "remove-viewer":
@@ -194,6 +196,21 @@ async def change_access(request: Request, who: Owner, action: str) -> Response:
         if not token:
             return RedirectResponse("/access", 303)
     return _access(request, panel, 422 if error else 200, error=error, token=token)
+
+
+async def _is_own(request: Request, who: Identity, password: str) -> bool:
+    """Whether it is the user's password: a page that was left open is not enough to take over the
+    account. Attempts count as at the door."""
+    panel, address = panel_of(request), address_of(request)
+    if panel.attempts.attempt(address, time.monotonic()):
+        return False
+    try:
+        right = await panel.passwords.verify(panel.accounts.password(who.name), password)
+    except BusyError:
+        return False
+    if right:
+        panel.attempts.succeeded(address)
+    return right
 
 
 async def _new_password(panel: Panel, who: Identity, action: str, name: str, password: str) -> str:

@@ -27,6 +27,8 @@ Owner = Annotated[Identity, Depends(needs(CONFIGURE))]
 USUAL_BOOST = 3.0
 MOST_BOOST = 10.0
 WORDS_MOST = 1000
+_SECRET = frozenset({"admin.otlp_endpoint", "mind.mcp_servers"})
+"""Keys that may hold passwords of other services: that they were changed is noted, not to what."""
 
 
 def _in_file(panel: Panel) -> tuple[Config, str]:
@@ -50,6 +52,9 @@ async def _set(panel: Panel, who: Identity, values: dict[str, object]) -> None:
     after = await asyncio.to_thread(panel.config_file.change, values)
     for key, value in values.items():
         section, _, name = key.partition(".")
+        if key in _SECRET:
+            panel.audit.note(who.name, "set", key=key)
+            continue
         old = getattr(getattr(before, section), name)
         panel.audit.note(who.name, "set", key=key, old=old, new=value)
     panel.apply(before, after)
