@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 import pytest
+from panel_world import await_that
 
 from appliance.ipc import segment
 from appliance.ipc.audio_ring import RingFormat, RingReader, RingWriter, last_block
@@ -153,7 +154,9 @@ def test_a_killed_and_a_stopped_reader_affect_nobody(crew):
     os.kill(frozen.pid, signal.SIGSTOP)
     victim.kill()
     victim.join()
-    time.sleep(0.3)  # 150 blocks, more than two laps of the ring
+    written = last_block(crew.place.shm_prefix, "mic").sequence
+    two_laps = written + 2 * FORMAT.slots
+    await_that(lambda: last_block(crew.place.shm_prefix, "mic").sequence > two_laps)
     os.kill(frozen.pid, signal.SIGCONT)
     received, lost, corrupt = finish(other)
     (sequences,) = received.values()
