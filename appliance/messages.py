@@ -160,6 +160,23 @@ class EndOfTurn(Message, frozen=True, kw_only=True):
     decided_ns: int
 
 
+class SpeechScores(Message, frozen=True, kw_only=True):
+    """How likely each frame was speech, for the panel alone; sent at a pause and at an end. Neither
+    audio nor words can be had from it."""
+
+    topic: ClassVar[str] = "speech.scores"
+    session_id: str
+    scores: tuple[int, ...]
+    """A frame each since the message before, of the last 15 s at most; 255 is certain."""
+    end_ns: int
+    """When the last of them ended."""
+    frame_ms: float
+    start_threshold: float
+    """At or above it (of 1) a frame may begin speech."""
+    stop_threshold: float
+    """Below it a frame is silence."""
+
+
 class NearEnd(Message, frozen=True, kw_only=True):
     """Perhaps someone begins to speak, or it was nothing: the reflex's signal, long before
     `SpeechStarted` is certain. Sent on every change."""
@@ -900,6 +917,7 @@ TOPICS: dict[str, TopicSpec] = {
             SpeechResumed,
             SpeechEnded,
             EndOfTurn,
+            SpeechScores,
             NearEnd,
             SpeechAside,
             WakeWord,

@@ -25,10 +25,11 @@ from appliance.messages import (
 )
 from appliance.models.store import ensure_model
 from appliance.processes import REMOTE_SESSIONS, mic_ring
-from appliance.vad.detector import DetectorSettings, SpeechDetector
+from appliance.vad.detector import DetectorSettings
 from appliance.vad.end_of_turn import EndOfTurnModel, SmartTurn
 from appliance.vad.engine import SileroDetector
 from appliance.vad.near_end import NearEndReflex, ReflexSettings
+from appliance.vad.scores import ScoredDetector
 from appliance.vad.session import Session, paused_now
 from appliance.vad.stream import SpeechStream, without_stale
 from appliance.vad.wake_word import MicroWakeWordModel, WakeWordListener
@@ -75,6 +76,7 @@ class _Service:
         self._bus = bus
         self._voice = SileroDetector(ensure_model("silero-vad", root=config.models_path))
         self._open = OpenSessions()
+        self._detectors: dict[str, ScoredDetector] = {}
         self._lost_blocks = 0
         """Of sessions that have closed."""
         listener = None
@@ -95,12 +97,14 @@ class _Service:
     def _session(
         self, session_id: str, reflex: ReflexSettings, listener: WakeWordListener | None = None
     ) -> Session:
+        detector = ScoredDetector(detector_settings(self._config.vad))
+        self._detectors[session_id] = detector
         return Session(
             session_id,
             RingReader(self._config.shm_prefix, mic_ring(session_id)),
             SpeechStream(
                 session_id,
-                SpeechDetector(detector_settings(self._config.vad)),
+                detector,
                 self._voice.for_another_stream(),
                 NearEndReflex(reflex),
             ),
@@ -126,6 +130,8 @@ class _Service:
             self._bus.publish(event)
         if self._judge is not None and (paused := paused_now(told)):
             self._judge.ask(paused, session.stream)
+        if scores := self._detectors[session.session_id].told(told):
+            self._bus.publish(scores)
         self._bus.counters = {
             "lost_blocks": self._lost_blocks
             + sum(session.reader.lost_blocks for session in self._by_mic.values()),
