@@ -37,9 +37,9 @@ def understanding_of(language, english, chinese):
     ("language", "part", "accuracy", "false_matches"),
     [
         ("en", "dev", 0.99, 0.01),
-        ("zh", "dev", 0.98, 0.04),
+        ("zh", "dev", 0.98, 0.01),
         ("en", "held_back", 0.95, 0.01),
-        ("zh", "held_back", 0.90, 0.011),
+        ("zh", "held_back", 0.90, 0.01),
     ],
 )
 def test_lists_reach_their_bounds(language, part, accuracy, false_matches, english, chinese):
@@ -47,6 +47,44 @@ def test_lists_reach_their_bounds(language, part, accuracy, false_matches, engli
     figures = evaluate(understanding, read(LISTS / f"{language}_{part}.tsv"))
     assert figures.accuracy >= accuracy, figures.misses
     assert figures.false_match_rate <= false_matches, figures.misses
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_questions_for_the_model_are_left_to_it(language, english, chinese):
+    understanding = understanding_of(language, english, chinese)
+    figures = evaluate(understanding, read(LISTS / f"{language}_questions.tsv"))
+    assert figures.questions == 100
+    assert figures.false_match_rate <= 0.01, figures.misses
+
+
+@pytest.mark.parametrize(
+    ("said", "intent"),
+    [
+        ("why will it rain", None),  # as near to "when" in letters as any mishearing
+        ("when will it rain", "unknowable"),
+        ("what is the weather like on Venus", None),
+        ("what is the weather like in Norwich", "unknowable"),
+    ],
+)
+def test_what_is_asked_for_decides(said, intent, english):
+    understood = english.understand(said)
+    assert (understood.intent if understood else None) == intent
+
+
+@pytest.mark.parametrize(
+    ("said", "slots"),
+    [
+        ("设一个早上七点二十分的闹钟", {"time": "07:20"}),
+        ("定个差五分九点的闹钟", {"time": "08:55", "either_half": True}),
+        ("设一个一点五小时的计时器", {"duration_s": 5400}),
+        ("过五分钟叫我", {"duration_s": 300}),
+        ("帮我定时二十分钟", {"duration_s": 1200}),  # no timer is called 帮我
+    ],
+)
+def test_minutes_of_a_time_are_no_duration(said, slots, chinese):
+    understood = chinese.understand(said)
+    assert understood is not None
+    assert understood.slots == slots
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from appliance.mind.understanding.slots import (
 )
 
 _PIECE = re.compile(
-    r"(?:(?P<number>\d+(?:\.\d+)?)|(?P<half>半))个?"
+    r"(?:(?P<number>\d+(?:\.\d+)?|\d+点\d+(?=个?小时|个?钟头))|(?P<half>半))个?"
     r"(?P<and_before>半)?(?P<unit>小时|钟头|分钟?|秒钟?|刻钟?)(?P<and>半钟?)?"
 )
 _SECONDS = {"小": 3600, "钟": 3600, "分": 60, "秒": 1, "刻": 900}
@@ -63,6 +63,8 @@ _DAY = re.compile(
     r"|(?P<next>下个?)?(?:这个?|本)?(?:星期|礼拜|周)(?P<weekday>[1-6日天7])"
 )
 _ANYWHERE = re.compile("")
+_NOT_IN_CLOCK = re.compile(r"(?<![\d.差点])(?<!点过)")
+"""Where a duration may begin: the quarter of an hour of "8点15分" is none."""
 _PERCENT = re.compile(r"百分之(\d+(?:\.\d+)?)|(\d+(?:\.\d+)?) ?%")
 _NUMBER = re.compile(r"(?<![\d.:{])\d+(?![\d.:])")
 _ORDINAL = re.compile(r"第(\d+)[条个项则]?|最后1?[条个项则]|最新的?1?[条个项则]?")
@@ -81,7 +83,7 @@ def duration(text: str, start: int) -> tuple[int, Slots] | None:
         unit = _SECONDS[piece["unit"][0]]
         if unit >= last:
             break
-        amount = float(piece["number"]) if piece["number"] else 0.5
+        amount = float(piece["number"].replace("点", ".")) if piece["number"] else 0.5
         amount += 0.5 if piece["and_before"] or piece["and"] else 0
         seconds, last, at = seconds + amount * unit, unit, piece.end()
         if text[at : at + 1] in ("零", "又", "和"):
@@ -183,7 +185,7 @@ class Chinese:
         """Every reading of ``text`` (from `words`) that has a slot, likeliest first."""
         timed = chain(
             text,
-            lambda t: mask(t, "duration", _ANYWHERE, duration),
+            lambda t: mask(t, "duration", _NOT_IN_CLOCK, duration),
             lambda t: mask(t, "moment", _ANYWHERE, moment),
             lambda t: mask(t, "day", _ANYWHERE, day),
             self.place,

@@ -25,6 +25,8 @@ STRICTNESS = 1.5
 OTHER = 9.0
 MOST_APART = 0.4
 """Cost of letters up to which two words may be one."""
+ASKING = frozenset({"why", "when", "where", "who", "whose", "how", "what"})
+"""None of these is another one misheard: they ask for different things."""
 MAX_WORDS = 16
 """No template without free text is longer."""
 
@@ -115,6 +117,8 @@ def difference(heard: str, meant: str) -> float:
     if heard == meant:
         return 0.0
     if "{" in heard or "{" in meant or heard.isdigit() or meant.isdigit() or len(meant) < 2:
+        return OTHER
+    if heard in ASKING and meant in ASKING:
         return OTHER
     alike = max(
         float(Levenshtein.normalized_similarity(heard, meant)),

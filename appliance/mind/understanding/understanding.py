@@ -63,6 +63,8 @@ class Understanding:
         self._grammar = grammar.load(folder, lexicon, self._template_key, self._literal)
         self._templates = matching.Templates(self._grammar.sentences, self._weight)
         self._vocabulary = self._known_words()
+        gap = "" if language == "zh" else " "
+        self._politeness = frozenset(gap.join(phrase) for phrase in lexicon.openers)
         self._targets = sorted(word for word in self._vocabulary if len(word) > 3)
         self._put_right = functools.lru_cache(maxsize=1024)(self._nearest_word)
 
@@ -148,8 +150,10 @@ class Understanding:
             for variant in (Variant(plain), *variants[1:]):
                 found = pattern.match(variant.text)
                 free = {k: v for k, v in found.groupdict().items() if v} if found else {}
-                # "记得吗" asks, and remembers no 吗.
+                # "记得吗" asks, and remembers no 吗; "帮我定时" names no timer 帮我.
                 if not found or not self._lexicon.light_dropped.isdisjoint(free.values()):
+                    continue
+                if free.get(grammar.NAME) in self._politeness:
                     continue
                 # The template that explains most of the sentence is meant.
                 length = sum(map(len, free.values()))
