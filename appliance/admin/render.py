@@ -12,7 +12,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 
 from appliance import __version__
-from appliance.admin import charts
+from appliance.admin import charts, speech_trace
 from appliance.admin.panel import identity_of
 from appliance.admin.store import SCOPES
 from appliance.admin.texts import LANGUAGES, choose, dictionary, text
@@ -44,6 +44,7 @@ def _environment() -> Environment:
         waterfall=charts.waterfall,
         trend=charts.trend,
         scores=charts.scores,
+        speech_drawing=speech_trace.drawing,
     )
     return environment
 

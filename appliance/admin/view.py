@@ -12,6 +12,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+from appliance.admin import speech_trace
+from appliance.admin.speech_trace import SpeechTraces
 from appliance.admin.timeline import Event, event_of
 from appliance.conductor.ledger import SPEECH_STAGES
 from appliance.conductor.optimiser import THRESHOLDS_MS
@@ -26,6 +28,7 @@ from appliance.messages import (
     PartialTranscript,
     PlaybackEnded,
     ServiceLevel,
+    SpeechScores,
     TurnRecord,
 )
 from appliance.processes import PROCESSES, ProcessSpec
@@ -93,9 +96,10 @@ class View:
         self._caption: dict[str, Any] = {"stable": "", "tail": ""}
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self._played: dict[str, str] = {}
-        self._turns: deque[tuple[TurnRecord, float, tuple[Event, ...], str, int]] = deque(
-            maxlen=TURNS_KEPT
-        )
+        self._traces = SpeechTraces()
+        self._turns: deque[
+            tuple[TurnRecord, float, tuple[Event, ...], str, int, tuple[SpeechScores, ...]]
+        ] = deque(maxlen=TURNS_KEPT)
         self.outcomes: Counter[tuple[str, str]] = Counter()
         """Turns by source and outcome since the start."""
         self.overlaps: Counter[str] = Counter()
@@ -163,6 +167,8 @@ class View:
             case PartialTranscript(stable=stable, tail=tail):
                 self._caption = {"stable": stable, "tail": tail}
                 return "words"
+            case SpeechScores():
+                self._traces.note(message)
             case PlaybackEnded(utterance_id=utterance_id, played_text=text):
                 _keep(self._played, utterance_id, text, _UTTERANCES_KEPT)
             case TurnRecord():
@@ -194,7 +200,9 @@ class View:
         self._events = deque((e for e in self._events if e.session_id != session), EVENTS_KEPT)
         played = [self._played.pop(name, "") for name in record.utterance_ids]
         level = self._level.level if self._level else 0
-        self._turns.append((record, wall_s, events, " ".join(filter(None, played)), level))
+        said = " ".join(filter(None, played))
+        scores = self._traces.take(session)
+        self._turns.append((record, wall_s, events, said, level, scores))
         self._caption = {"stable": "", "tail": ""}
         self.outcomes[record.source, record.outcome] += 1
         self.marks.update(record.marks)
@@ -349,13 +357,17 @@ class View:
             found = next((t for t in reversed(self._turns) if t[0].turn_id == turn_id), None)
         if found is None:
             return None
-        record, wall_s, events, played, level = found
+        record, wall_s, events, played, level, scores = found
         origin_ns = record.speech_end_ns or record.audible_ns
         if not origin_ns and events:
             origin_ns = events[0].at_ns
         ordered = sorted(events, key=lambda event: event.at_ns)
+        started_ns = next((e.at_ns for e in ordered if e.kind == "speech_started"), None)
         return _turn_json(record, wall_s, played, level, words=words) | {
-            "events": [event.to_json(origin_ns, words=words) for event in ordered]
+            "events": [event.to_json(origin_ns, words=words) for event in ordered],
+            "speech": None
+            if started_ns is None
+            else speech_trace.to_json(scores, started_ns, origin_ns),
         }
 
     def latency(self) -> dict[str, dict[str, Any]]:
