@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 import threading
 from collections import Counter
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import h11
@@ -17,9 +19,14 @@ HEAD_TIMEOUT_S = 10.0
 """From a connection, or the first byte of a request, to the end of its headers (slowloris)."""
 CONNECTIONS_MOST = 400
 CONNECTIONS_PER_ADDRESS = 150
+HANDSHAKES_MOST = 64
+HANDSHAKES_PER_ADDRESS = 16
+"""Connections that have not finished their TLS handshake; they count nowhere else."""
 KEEP_ALIVE_S = 5
 SOCKET_MESSAGE_BYTES = 32 << 10
 SOCKET_PING_S = 10.0
+_BACKLOG = 100
+_ACCEPT_AGAIN_S = 0.5
 
 
 class PromptProtocol(H11Protocol):
@@ -66,12 +73,85 @@ def _address(connection: object) -> str:
     return str(client[0]) if client else ""
 
 
+class Doorman:
+    """Accepts connections and makes them encrypted ones, so many at once. asyncio's own servers
+    set no bound there: whoever connects and says nothing would hold a descriptor for each.
+
+    Args:
+        listener: bound, not blocking; closed by ``stop``.
+        tls: what to encrypt with.
+        create_protocol: makes what answers.
+    """
+
+    handshake_timeout_s = HEAD_TIMEOUT_S
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        tls: ssl.SSLContext,
+        create_protocol: Callable[[], asyncio.Protocol],
+    ) -> None:
+        self._listener = listener
+        self._tls = tls
+        self._create_protocol = create_protocol
+        self._shaking: Counter[str] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Begin, in the running loop."""
+        self._keep(self._accept())
+
+    def stop(self) -> None:
+        """End it; connections that are made stay."""
+        for task in self._tasks:
+            task.cancel()
+        self._listener.close()
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, address = await loop.sock_accept(self._listener)
+            except OSError:  # no descriptors left, or it has gone already
+                await asyncio.sleep(_ACCEPT_AGAIN_S)
+                continue
+            client = str(address[0])
+            if (
+                self._shaking.total() >= HANDSHAKES_MOST
+                or self._shaking[client] >= HANDSHAKES_PER_ADDRESS
+            ):
+                connection.close()
+                continue
+            self._shaking[client] += 1
+            self._keep(self._shake_hands(connection, client))
+
+    async def _shake_hands(self, connection: socket.socket, client: str) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.connect_accepted_socket(
+                self._create_protocol,
+                connection,
+                ssl=self._tls,
+                ssl_handshake_timeout=self.handshake_timeout_s,
+            )
+        except OSError:  # ssl.SSLError too: no hand was given, or the wrong one
+            connection.close()
+        finally:
+            self._shaking -= Counter({client: 1})  # and forget those who have none
+
+
 class QuietServer(uvicorn.Server):
     """uvicorn without its tick ten times a second, in a thread of its own."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._stop = asyncio.Event()
+        self._doorman: Doorman | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.up = threading.Event()
 
@@ -100,11 +180,27 @@ class QuietServer(uvicorn.Server):
                 config=self.config, server_state=self.server_state, app_state=self.lifespan.state
             )
 
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(
-            create_protocol, host, port, ssl=tls, ssl_handshake_timeout=HEAD_TIMEOUT_S
-        )
-        self.servers.append(server)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        # named as TCP: only then asyncio switches Nagle's algorithm off
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind((host, port))
+            listener.listen(_BACKLOG)
+            listener.setblocking(False)
+        except OSError:
+            listener.close()
+            raise
+        self._doorman = Doorman(listener, tls, create_protocol)
+        self._doorman.start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let nobody in any more, then end what there is."""
+        if self._doorman is not None:
+            self._doorman.stop()
+        await super().shutdown(sockets)
 
 
 def _socket_protocol(**named: Any) -> asyncio.Protocol:  # noqa: ANN401 passed on unseen

@@ -27,6 +27,8 @@ class SpeechTraces:
 
     def note(self, message: SpeechScores) -> None:
         """Take a message; a vad that was restarted tells some of it again, which then counts."""
+        if not message.scores:
+            return
         told = self._told.pop(message.session_id, deque())
         while told and told[-1].end_ns > _begin_ns(message):
             told.pop()
@@ -118,7 +120,8 @@ def drawing(
     """
     if not speech:
         return None
-    parts, frame_ms = speech["parts"], speech["frame_ms"]
+    parts: list[dict[str, Any]] = speech["parts"]
+    frame_ms: float = speech["frame_ms"]
     from_ms: float = parts[0]["at_ms"]
     to_ms: float = max(part["at_ms"] + frame_ms * len(part["values"]) for part in parts)
     scale = WIDTH / max(to_ms - from_ms, frame_ms)

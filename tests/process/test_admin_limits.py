@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 
 import httpx
 import psutil
@@ -22,6 +22,8 @@ from appliance.admin.gate import COOKIE, Gate
 from appliance.admin.panel import Panel
 from appliance.admin.server import (
     CONNECTIONS_PER_ADDRESS,
+    HANDSHAKES_PER_ADDRESS,
+    Doorman,
     PromptProtocol,
     QuietServer,
     server_of,
@@ -222,6 +224,39 @@ def test_other_machines_are_answered_encrypted_once_there_is_an_owner(
         answer = httpx.get(address, verify=False)
         assert answer.status_code == 200
         assert "max-age" in answer.headers["strict-transport-security"]
+
+
+def test_who_connects_and_never_encrypts_holds_no_descriptors(place, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(Doorman, "handshake_timeout_s", 1.0)
+    settings = PanelSettings(host="0.0.0.0", tls_port=free_port())
+    encryption = Encryption(settings, tmp_path, place.runtime_dir)
+    address = ("127.0.0.1", settings.tls_port)
+    with in_process(Panel(Config(), place.runtime_dir)) as (server, _), ExitStack() as stack:
+        opening = server.also_listen(settings.host, settings.tls_port, encryption.context())
+        asyncio.run_coroutine_threadsafe(opening, server.loop).result(10)
+        silent = [
+            stack.enter_context(socket.create_connection(address, timeout=5))
+            for _ in range(HANDSHAKES_PER_ADDRESS + 5)
+        ]
+        for refused in silent[-5:]:
+            assert hung_up(refused)
+        silent[0].sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert answered_in_the_clear(silent[0]) == b""
+        for late in silent[1:HANDSHAKES_PER_ADDRESS]:
+            assert hung_up(late)
+        answer = httpx.get(f"https://127.0.0.1:{settings.tls_port}/health/live", verify=False)
+        assert answer.status_code == 200, "and then there is room again"
+        assert not server._doorman._shaking
+
+
+def answered_in_the_clear(connection: socket.socket) -> bytes:
+    """What came that is no TLS alert, until it was closed."""
+    got = b""
+    with suppress(ConnectionResetError):
+        while piece := connection.recv(1000):
+            got += piece
+    return b"" if got.startswith(b"\x15\x03") else got
 
 
 def test_one_address_has_its_share_of_connections(running: Running) -> None:
