@@ -1,10 +1,12 @@
 """The panel in a real Chromium: pairing, a live turn, mute, settings, languages, accessibility.
 
-Screenshots for the README are written where ``PANEL_SCREENSHOTS`` names a folder.
+Screenshots for the README are written where ``PANEL_SCREENSHOTS`` names a folder, every page as a
+phone shows it where ``PANEL_PHONE_SCREENSHOTS`` does.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
@@ -33,6 +35,9 @@ from appliance.messages import (
     PartialTranscript,
     ServiceLevel,
     SetMute,
+    SpeechPaused,
+    SpeechResumed,
+    SpeechScores,
     SpeechStarted,
     TimerItem,
 )
@@ -153,7 +158,34 @@ def pair(page: Page, running: Running) -> None:
     expect(page).to_have_url(re.compile(r"\d/$"))
 
 
-def turn(turn_id: str, slower: float = 1.0) -> object:
+def speech_until(end_ns: int) -> list[object]:
+    """What vad says of two seconds of speech, with a pause in them and one after."""
+    said = {"session_id": "local", "utterance_id": "v", "spans": ()}
+    said["speech_start_ns"] = start_ns = end_ns - 2_000_000_000
+    settings = {"session_id": "local", "frame_ms": 32.0}
+    settings |= {"start_threshold": 0.5, "stop_threshold": 0.35}
+    middle_ns = start_ns + 1_024_000_000
+    talking = tuple(140 + (n * 53) % 110 for n in range(32))
+    return [
+        SpeechStarted(**said),
+        SpeechPaused(**said, speech_end_ns=middle_ns - 200_000_000),
+        SpeechScores(**settings, scores=(2,) * 40 + talking[:26] + (9,) * 6, end_ns=middle_ns),
+        SpeechResumed(**said),
+        SpeechPaused(**said, speech_end_ns=end_ns),
+        SpeechScores(
+            **settings, scores=talking + (40, 20, 5, 3, 2, 2), end_ns=end_ns + 192_000_000
+        ),
+        EndOfTurn(
+            session_id="local",
+            utterance_id="v",
+            speech_end_ns=end_ns,
+            probability=0.93,
+            decided_ns=end_ns + 130_000_000,
+        ),
+    ]
+
+
+def turn(turn_id: str, slower: float = 1.0, end_ns: int = 0) -> object:
     parts = {
         "end_of_turn_delay": 220.0,
         "transcription_delay": 35.0 * slower,
@@ -164,7 +196,7 @@ def turn(turn_id: str, slower: float = 1.0) -> object:
         "tts_ttfb": 85.0,
         "playback_latency": 22.0,
     }
-    end_ns = time.monotonic_ns() - 2_000_000_000
+    end_ns = end_ns or time.monotonic_ns() - 2_000_000_000
     return record(
         turn_id,
         transcript="What is the capital of Italy?",
@@ -275,7 +307,9 @@ def test_every_page_is_accessible_and_fits_a_phone(
     )
     appliance.to_publish.append(("conductor", turn("t0")))
     appliance.to_publish += [("conductor", turn(f"s{n}", 1 + n % 3)) for n in range(8)]
-    appliance.to_publish += [("conductor", turn("t1")), ("conductor", level)]
+    end_ns = time.monotonic_ns() - 2_000_000_000
+    appliance.to_publish += [("vad", message) for message in speech_until(end_ns)]
+    appliance.to_publish += [("conductor", turn("t1", end_ns=end_ns)), ("conductor", level)]
     origin = f"http://localhost:{appliance.running.port}"
     page.goto(f"{origin}/turns")
     expect(page.locator('a[href="/turns/t1"]')).to_be_visible()
@@ -287,6 +321,10 @@ def test_every_page_is_accessible_and_fits_a_phone(
         page.set_viewport_size({"width": 1100, "height": 900})
         page.goto(origin + path)
         assert_accessible(page)
+        if path == "/turns/t1":
+            expect(page.locator("svg.speech polyline")).to_have_count(2)
+            expect(page.locator("svg.speech")).to_have_attribute("aria-describedby", "speech-text")
+            expect(page.locator("#speech-text")).to_contain_text("0.50")
         name = path.strip("/").replace("/t1", "-why") or "overview"
         if path == "/":
             expect(page.locator("[data-machine=load]")).not_to_have_text("–")
@@ -298,6 +336,8 @@ def test_every_page_is_accessible_and_fits_a_phone(
         assert wide <= 360, (path, wide)
         if path == "/" and scheme == "dark":
             take_picture(page, f"panel-phone-{language}")
+        if every := os.environ.get("PANEL_PHONE_SCREENSHOTS"):
+            page.screenshot(path=f"{every}/{name}-{scheme}-{language}.png", full_page=True)
 
 
 def test_pairing_and_signing_in_are_accessible_and_work_by_keyboard(

@@ -319,3 +319,23 @@ def test_a_page_left_open_does_not_give_away_the_account(world):
     right = new | {"current": "four plain words"}
     assert world.ask("POST", "/access/password", headers, data=right).status_code == 303
     assert world.panel.accounts.session(cookie) is None, "signed out everywhere"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/static/..%2fapp.py", "/static/..%2f..%2fconfig.py", "/static/%2fetc%2fpasswd"),
+        *("/turns/..%2f..%2fpanel.sqlite3/heard.wav", "/turns/%00/heard.wav"),
+        *("/logs/tail?process=..%2fpanel", "/logs/tail?process=%2fetc%2fpasswd"),
+    ],
+)
+def test_no_path_leads_out(world, path):
+    answer = world.ask("GET", path, world.headers["owner"])
+    assert answer.status_code == 404, answer.text[:200]
+
+
+@pytest.mark.parametrize("model", ["../../etc/passwd", "", "--help", "x\0y"])
+def test_only_models_that_there_are_are_verified(world, model):
+    fields = {"model": model}
+    answer = world.ask("POST", "/models/verify", world.headers["owner"], data=fields)
+    assert answer.status_code == 422
