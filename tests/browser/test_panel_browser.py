@@ -173,7 +173,7 @@ def speech_until(end_ns: int) -> list[object]:
         SpeechResumed(**said),
         SpeechPaused(**said, speech_end_ns=end_ns),
         SpeechScores(
-            **settings, scores=talking + (40, 20, 5, 3, 2, 2), end_ns=end_ns + 192_000_000
+            **settings, scores=(*talking, 40, 20, 5, 3, 2, 2), end_ns=end_ns + 192_000_000
         ),
         EndOfTurn(
             session_id="local",
