@@ -7,50 +7,26 @@ of whatever could end a quotation or look like a chat template's marks.
 from __future__ import annotations
 
 import functools
-import math
 import re
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
 
 from appliance.errors import ApplianceError
-from appliance.mind.recall import Index, is_personal, relevant
+from appliance.mind.answering import fits, needed
+from appliance.mind.recall import Hit, Index, relevant
 
 MAX_FACTS = 10_000
 MAX_TEXT_LENGTH = 300
 _MAX_PROMPT_FACT = 200
 _MEANT = 0.5
 """Share of a query's words that a fact must meet to be meant by "forget"."""
-_ANSWERS = 0.66
-"""Share of a question's words with which a fact surely answers it."""
-_ANSWERS_IMPERSONAL = 0.85
-"""The same where the question is not about the user."""
-_CERTAIN = re.compile(r"\bthe\b", re.IGNORECASE)
-_ASKS_FOR_FACT = re.compile(
-    r"(?:(?:and|so|hey|please|ok|okay|well|do you (?:know|remember)|can you tell me|tell me"
-    r"|remind me(?: of)?|what'?s|what|when|where|who|whom|whose|which|how|(?:in|on) (?:which|what)"
-    r"|until when|at what|is|are|am|was|were|do|does|did|have|has)\b"
-    r"|.*(?:什么|哪|谁|几|多少|多大|吗))",
-    re.IGNORECASE,
-)
-_ASKS_FOR_OWN = re.compile(
-    r"(?:(?:do you (?:know|remember)|can you tell me|tell me|and|so|ok|okay|well)[ ,]+)*"
-    r"(?:what|where|when|who|which day|how old|how tall|how many|how much)"
-    r"(?:'s| is| are| was| were| does| do| did| has| have)?"
-    r"(?: the (?:name|names|number|address|birthday|age|colou?r|size|job|code|password) of)?"
-    r" (?:my|our) (?P<thing>[a-z]+(?:-[a-z]+)*)\b",
-    re.IGNORECASE,
-)
-_ASKS_FOR_ADVICE = re.compile(
-    r"\b(?:why|should|could|would|may i|must|think|recommend|suggest|explain|write|make|help|if)\b"
-    r"|为什么|应该|怎么办|建议",
-    re.IGNORECASE,
-)
-_ASKS_HOW = re.compile(r"\b(?:can i|how (?:do|can) i)\b", re.IGNORECASE)
-"""May ask for a fact ("where can I find my passport?") or for advice: only all words tell."""
+_OF_ANOTHER_KIND = 0.5
+"""What a fact counts that does not say what is asked for."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
 _MARKS = re.compile(r"<\|.*?\|>|</?s>|\[/?INST\]|<</?SYS>>|[<>|`{}\[\]#*_\\]+")
 _ENGLISH_ATTRIBUTE = re.compile(
@@ -258,27 +234,29 @@ class Memory:
     @_locked
     def relevant(self, question: str, who: Who, limit: int = 3) -> tuple[Fact, ...]:
         """The few facts that a question is about, best first; none for most questions."""
-        hits = relevant(question, self._search(question, who))
-        return tuple(self._facts[hit.row] for hit in hits[:limit])
+        return tuple(self._facts[hit.row] for hit in self._hits(question, who)[:limit])
 
     @_locked
     def answer(self, question: str, who: Who) -> Fact | None:
-        """The one fact that answers a question; None when unsure.
+        """The one fact that answers a question; None when unsure."""
+        least = needed(question)
+        hits = self._hits(question, who)
+        if not hits or hits[0].coverage < least:
+            return None
+        if len(hits) > 1 and hits[1].coverage == hits[0].coverage:
+            return None
+        fact = self._facts[hits[0].row]
+        return fact if fits(question, fact.text) else None
 
-        Questions of the user about themselves or what is theirs; of others ("where is the spare
-        key?") only those that are met almost whole, and name a certain thing.
-        """
-        if not _ASKS_FOR_FACT.match(question) or _ASKS_FOR_ADVICE.search(question):
-            return None
-        hits = relevant(question, self._search(question, who))
-        if not hits or (len(hits) > 1 and hits[1].coverage == hits[0].coverage):
-            return None
-        needed = _ANSWERS
-        if not is_personal(question):
-            needed = _ANSWERS_IMPERSONAL if _CERTAIN.search(question) else math.inf
-        if _ASKS_HOW.search(question):
-            needed = max(needed, 1.0)
-        return self._facts[hits[0].row] if hits[0].coverage >= needed else None
+    def _hits(self, question: str, who: Who) -> list[Hit]:
+        """The facts that a question is about, best first; what cannot answer it counts half."""
+        hits = [
+            hit
+            if fits(question, self._facts[hit.row].text)
+            else replace(hit, coverage=_OF_ANOTHER_KIND * hit.coverage)
+            for hit in self._search(question, who)
+        ]
+        return relevant(question, sorted(hits, key=Hit.rank, reverse=True))
 
     @_locked
     def export(self, who: Who | None = None) -> str:
@@ -299,7 +277,7 @@ class Memory:
         self._scrub()
         return len(facts)
 
-    def _search(self, text: str, who: Who) -> list[Any]:
+    def _search(self, text: str, who: Who) -> list[Hit]:
         return [
             h for h in self._index.search(text, who.owners) if self._current(self._facts[h.row])
         ]
@@ -329,16 +307,6 @@ class Memory:
     def _contradicted(self, fact: Fact) -> list[Fact]:
         keys = _keys(fact.text)
         return [f for f in self._of(fact.owner) if f.order < fact.order and keys & _keys(f.text)]
-
-
-def asks_for_own(question: str) -> str:
-    """The thing or person of the user's own that a question wants a fact about; empty: none.
-
-    Only where nobody but the user could know: a small language model makes something up instead.
-    """
-    found = _ASKS_FOR_OWN.match(question.strip())
-    advice = _ASKS_FOR_ADVICE.search(question) or _ASKS_HOW.search(question)
-    return found["thing"].lower() if found and not advice else ""
 
 
 def for_model(facts: Iterable[Fact]) -> str:

@@ -18,8 +18,9 @@ from typing import Any
 import msgspec
 
 from appliance.messages import LOCAL_SESSION, Commit, Consider, Considered, TurnRecord
+from appliance.mind.answering import asks_for_own
 from appliance.mind.cache import CachedAnswer, CacheKey, ResponseCache, is_lasting, normalise
-from appliance.mind.memory import Memory, Who, asks_for_own, for_model
+from appliance.mind.memory import Memory, Who, for_model
 from appliance.mind.perspective import for_speech
 from appliance.mind.sayings import phrase
 from appliance.mind.skills import Act, Outcome, Plan, Skills, Voice

@@ -32,6 +32,9 @@ _MAX_TERMS = 16
 _ROWS_PER_TERM = 300
 _RELATIVE = 0.75
 """What meeting a relative counts, against the word itself."""
+_PAIR = 2
+"""Characters that a Chinese text is asked for together; they may belong to two words."""
+_HALF_A_PAIR = 0.4
 _SAME_PERSON = 1.25
 _PREFIX_LENGTH = 4
 """Letters from which a word is also looked for as the beginning of another."""
@@ -65,6 +68,10 @@ class Hit:
     """Share of the text's words that it meets."""
     score: float
     """Sum of the words' bm25 weights."""
+
+    def rank(self) -> tuple[float, float, int]:
+        """Higher is better; the newer of equals."""
+        return self.coverage, self.score, self.row
 
 
 @lru_cache(maxsize=1)
@@ -151,17 +158,14 @@ class Index:
         scores: dict[int, float] = {}
         with self._lock:
             for word, relatives in asked.items():
-                others = [_quoted(other) for other in relatives - {word}]
-                if len(word) >= _PREFIX_LENGTH and not _CHINESE.search(word):
-                    others.append(_quoted(word) + "*")  # hair: hairdresser
-                for alternatives, weight in (([_quoted(word)], 1.0), (others, _RELATIVE)):
+                for alternatives, weight in _alternatives(word, relatives):
                     for row, score, fact in self._matches(alternatives, mine):
                         if word not in met.setdefault(row, {}):
                             met[row][word] = weight
                             person = _SAME_PERSON if persons & _persons(fact) else 1.0
                             scores[row] = scores.get(row, 0.0) + weight * score * person
         hits = [Hit(row, sum(w.values()) / len(asked), scores[row]) for row, w in met.items()]
-        return sorted(hits, key=lambda h: (h.coverage, h.score, h.row), reverse=True)
+        return sorted(hits, key=Hit.rank, reverse=True)
 
     def _matches(
         self, alternatives: Iterable[str], owners: Sequence[str]
@@ -189,6 +193,19 @@ def relevant(question: str, hits: list[Hit]) -> list[Hit]:
 def _apart(text: str) -> str:
     """Chinese characters set apart, so that each is a token."""
     return _CHINESE.sub(lambda m: f" {m[0]} ", text)
+
+
+def _alternatives(word: str, relatives: frozenset[str]) -> tuple[tuple[list[str], float], ...]:
+    """What may stand for a word in a fact, as FTS5 terms, and what each counts."""
+    others = [_quoted(other) for other in relatives - {word}]
+    if _CHINESE.search(word):
+        characters = [_quoted(character) for character in word]
+        apart = [f"({' AND '.join(characters)})"] if len(word) > 1 else []  # 戒烟: 戒了烟
+        one = characters if len(word) == _PAIR else []  # 伞丢: 雨伞
+        return ([_quoted(word)], 1.0), ([*others, *apart], _RELATIVE), (one, _HALF_A_PAIR)
+    if len(word) >= _PREFIX_LENGTH:
+        others.append(_quoted(word) + "*")  # hair: hairdresser
+    return ([_quoted(word)], 1.0), (others, _RELATIVE)
 
 
 def _quoted(word: str) -> str:
