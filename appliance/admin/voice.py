@@ -161,7 +161,8 @@ class _Signalling:
         self._messages = Allowance(burst=60, per_s=5)
         self._offers = Allowance(burst=6, per_s=0.5)
         self._life: int | None = None
-        self._offered = False
+        self._may_hold = False
+        """Whether gateway may hold a session for this tab, of an earlier life of the panel too."""
         self._replaced = asyncio.Event()
         self.ended = asyncio.Event()
         """Its session is free again, if it had one."""
@@ -203,8 +204,8 @@ class _Signalling:
 
     async def leave(self) -> None:
         """The browser has gone: so is its session, whichever panel's life it was made in."""
-        if self._offered or self._life:
-            self._offered = False
+        if self._may_hold:
+            self._may_hold = False
             with suppress(Refusal, Unavailable):
                 await self._panel.talk.ask(_GATEWAY, CloseVoice(key=self._key))
 
@@ -214,6 +215,7 @@ class _Signalling:
         life = entry.get("pid", 0) if entry.get("state") == "ready" else 0
         if life != self._life:
             self._life = life
+            self._may_hold = self._may_hold or bool(life)
             await self._send({"type": "gateway", "life": life})
         now_s = time.monotonic()
         if now_s - self._checked_s > _STILL_ALLOWED_EVERY_S:
@@ -249,7 +251,7 @@ class _Signalling:
     async def _offer(self, sdp: str) -> None:
         server = self._websocket.scope.get("server") or ("",)
         offer = OfferVoice(key=self._key, sdp=sdp, address=server[0])
-        self._offered = True
+        self._may_hold = True
         try:
             answer = await self._panel.talk.ask(_GATEWAY, offer)
         except Refusal:

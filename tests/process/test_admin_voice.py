@@ -216,6 +216,19 @@ def test_it_tells_when_gateway_comes_and_goes(running):
         assert told(browser, "gateway")["life"] == 0, "it has not been heard of for a while"
 
 
+def test_a_session_of_an_earlier_life_of_the_panel_ends_with_its_tab_too(running):
+    asked: list[Request] = []
+    gateway: Bus = running.buses["gateway"]
+    browser = open_socket(running).__enter__()
+    gateway.ready()
+    gateway.beat()
+    while not told(browser, "gateway")["life"]:
+        pass
+    with answering(running, ["gateway"], lambda request: asked.append(request) or Accepted()):
+        browser.close()
+        await_that(lambda: asked == [CloseVoice(key=f"Ada/{TAB}")])
+
+
 @pytest.mark.parametrize(
     "message",
     [
