@@ -14,6 +14,8 @@ _CERTAIN = 255
 _FRAMES_KEPT = 1_000
 """Of a session, 32 s; the oldest messages beyond go."""
 _SESSIONS_KEPT = 32
+_OVERLAP_NS = 100_000_000
+"""Times of captured sound are estimates: by less than this a message may reach into another."""
 _BEFORE_SPEECH_NS = 500_000_000
 _MARGIN = 4.0
 """Above and below the curve: its line is not cut off."""
@@ -30,7 +32,7 @@ class SpeechTraces:
         if not message.scores:
             return
         told = self._told.pop(message.session_id, deque())
-        while told and told[-1].end_ns > _begin_ns(message):
+        while told and told[-1].end_ns - _OVERLAP_NS > _begin_ns(message):
             told.pop()
         told.append(message)
         while len(told) > 1 and sum(len(part.scores) for part in told) > _FRAMES_KEPT:

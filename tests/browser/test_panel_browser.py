@@ -169,7 +169,9 @@ def speech_until(end_ns: int) -> list[object]:
     return [
         SpeechStarted(**said),
         SpeechPaused(**said, speech_end_ns=middle_ns - 200_000_000),
-        SpeechScores(**settings, scores=(2,) * 40 + talking[:26] + (9,) * 6, end_ns=middle_ns),
+        SpeechScores(
+            **settings, scores=(2,) * 40 + talking[:24] + (9,) * 6, end_ns=middle_ns - 48_000_000
+        ),
         SpeechResumed(**said),
         SpeechPaused(**said, speech_end_ns=end_ns),
         SpeechScores(

@@ -115,6 +115,13 @@ def test_a_vad_that_was_restarted_tells_again_and_that_counts():
     assert [set(message.scores) for message in traces.take("local")] == [{3}]
 
 
+def test_clocks_that_do_not_quite_agree_cost_nothing():
+    traces = SpeechTraces()
+    for number in range(1, 5):
+        traces.note(scores([number] * 10, 320 * number - 7 * number))
+    assert [set(message.scores) for message in traces.take("local")] == [{1}, {2}, {3}, {4}]
+
+
 def test_whatever_comes_little_is_kept():
     traces = SpeechTraces()
     for number in range(1_000):
