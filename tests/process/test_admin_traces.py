@@ -58,6 +58,7 @@ def test_a_turn_is_a_span_and_its_parts_follow_each_other_inside(
     assert attributes["appliance.outcome"].string_value == "answered"
 
 
+@pytest.mark.slow
 def test_a_collector_that_is_away_stops_nobody(place, tmp_path) -> None:
     endpoint = f"http://127.0.0.1:{free_port()}/v1/traces"
     variables = {"APPLIANCE_ADMIN__OTLP_ENDPOINT": endpoint}

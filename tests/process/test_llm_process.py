@@ -172,6 +172,7 @@ def running(place: Any, models: Path, model: str) -> Iterator[Llm]:
     assert status == 0
 
 
+@pytest.mark.slow
 def test_it_answers_several_sessions_and_calls_tools(place: Any, models: Path) -> None:
     provide(models, _MODEL)
     with running(place, models, _MODEL) as llm:
@@ -231,6 +232,7 @@ def test_without_a_model_every_question_gets_an_error_until_there_is_one(
         assert "Rome" in "".join(chunk.text for chunk in llm.ask(_QUESTION))
 
 
+@pytest.mark.slow
 def test_a_smaller_model_stands_in_and_makes_room_again(place: Any, models: Path) -> None:
     provide(models, _WANTED, damaged=True)
     provide(models, _MODEL)

@@ -168,6 +168,7 @@ def test_a_timer_rings_and_is_silenced(mind: MindProcess) -> None:
     assert mind.say("What timers are running?") == "No timer or alarm is set."
 
 
+@pytest.mark.slow
 @once_more
 @pytest.mark.timeout(120)
 def test_timers_ring_in_time_though_the_process_was_killed(mind: MindProcess) -> None:
@@ -198,6 +199,7 @@ def test_what_fell_due_meanwhile_rings_at_once_and_none_is_lost(mind: MindProces
     assert [name for name in names if f"The {name} timer" not in text] == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_what_rang_rings_again_after_a_crash_until_it_is_silenced(mind: MindProcess) -> None:
     mind.say("Set a tea timer for one second")

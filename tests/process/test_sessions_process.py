@@ -203,6 +203,7 @@ def test_two_at_once_are_heard_each_in_its_own_turn(house: House) -> None:
     assert not house.of(SpeechStarted, "local")
 
 
+@pytest.mark.slow
 def test_one_that_goes_in_mid_turn_leaves_nothing_and_the_other_is_answered(house: House) -> None:
     house.opens(ONE)
     house.opens(TWO)
@@ -223,6 +224,7 @@ def test_one_that_goes_in_mid_turn_leaves_nothing_and_the_other_is_answered(hous
     assert not house.of(Transcript, ONE)
 
 
+@pytest.mark.slow
 def test_the_successor_of_a_vad_killed_in_mid_word_hears_the_session_whole(house: House) -> None:
     speech = spoken(4)
     middle = 2 * RATE_HZ
