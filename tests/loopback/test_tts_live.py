@@ -163,7 +163,7 @@ def test_ready_audio_is_heard_after_the_device_alone(rig: Rig) -> None:
 
 
 def test_near_end_lowers_and_a_cancel_silences(rig: Rig) -> None:
-    ducked_ms, silent_ms = [], []
+    ducked_ms, silent_ms, told_ms = [], [], []
     for n in range(5):
         name = next(ids)
         rig.speak(name, LONG)
@@ -181,7 +181,7 @@ def test_near_end_lowers_and_a_cancel_silences(rig: Rig) -> None:
         sounding = np.flatnonzero(np.abs(samples) > 1e-6)
         silent_ms.append(late_ms(int(sounding[-1])) if sounding.size else 0.0)
         rig.near_end(active=False)
-        assert abs((ended.ended_ns - cancelled_ns) / 1e6 - silent_ms[-1]) < 25
+        told_ms.append((ended.ended_ns - cancelled_ns) / 1e6)
         words = ended.played_text.split()
         assert words == LONG.split()[: len(words)]
         played_s = (ended.ended_ns - started.audible_ns) / 1e9
@@ -189,6 +189,7 @@ def test_near_end_lowers_and_a_cancel_silences(rig: Rig) -> None:
         assert len(words) <= 5 * played_s
     assert np.median(ducked_ms) < 90
     assert np.median(silent_ms) < 90
+    assert np.median(np.abs(np.subtract(told_ms, silent_ms))) < 25
 
 
 def test_a_dropped_answer_does_not_delay_the_next_and_a_held_one_neither(rig: Rig) -> None:
@@ -215,12 +216,20 @@ PERIOD_S = 2.0
 
 
 def test_a_timer_rings_below_every_voice_and_is_silent_at_once(rig: Rig) -> None:
+    rings_ms, silent_ms = [], []
+    for _ in range(3):  # a busy machine may hold up one
+        rang_ns = rig.ring("tea")
+        samples, late_ms = rig.heard(rang_ns, 0.5)
+        rings_ms.append(late_ms(int(np.flatnonzero(np.abs(samples) > 0.01)[0])))
+        quiet_ns = rig.ring()
+        samples, late_ms = rig.heard(quiet_ns, 0.5)
+        sounding = np.flatnonzero(np.abs(samples) > 1e-4)
+        silent_ms.append(late_ms(int(sounding[-1])) if sounding.size else 0.0)
+    assert np.median(rings_ms) < 90
+    assert np.median(silent_ms) < 90
     name = next(ids)
-    rang_ns = rig.ring("tea")
-    samples, late_ms = rig.heard(rang_ns, 2 * PERIOD_S)
-    first_ms = late_ms(int(np.flatnonzero(np.abs(samples) > 0.01)[0]))
+    samples, _ = rig.heard(rig.ring("tea"), 2 * PERIOD_S)
     full = peak(samples)
-    assert first_ms < 90
     assert full > 0.1
     onset_ns = rig.near_end(active=True)
     samples, _ = rig.heard(onset_ns + 100_000_000, PERIOD_S)
@@ -240,10 +249,8 @@ def test_a_timer_rings_below_every_voice_and_is_silent_at_once(rig: Rig) -> None
     samples, _ = rig.heard(ended.ended_ns + 300_000_000, PERIOD_S)
     assert peak(samples) == pytest.approx(full, rel=0.05)
     quiet_ns = rig.ring()
-    samples, late_ms = rig.heard(quiet_ns, 1.5)
-    sounding = np.flatnonzero(np.abs(samples) > 1e-4)
-    last_ms = late_ms(int(sounding[-1])) if sounding.size else 0.0
-    assert last_ms < 90
+    samples, _ = rig.heard(quiet_ns + 200_000_000, PERIOD_S)
+    assert peak(samples) < 1e-4
 
 
 def test_the_volume_follows_within_a_fifth_of_a_second_and_stays(rig: Rig) -> None:
