@@ -70,6 +70,7 @@ def test_tiny_audio_is_no_error(engine, samples):
     assert engine.transcribe(np.zeros(samples, np.float32), context="cut").text is not None
 
 
+@pytest.mark.slow
 def test_forty_seconds_lose_no_sentence(default_engine):
     transcriber = Transcriber(default_engine)
     pause = np.zeros(RATE, np.float32)
@@ -126,6 +127,7 @@ def test_no_first_word_is_lost_after_a_short_preroll(default_engine, preroll_ms)
         assert heard[0] == said[0], recording.name
 
 
+@pytest.mark.slow
 def test_words_come_while_speech_goes_on_and_none_is_lost(default_engine):
     """Half a minute without a pause that would end an utterance."""
     transcriber = Transcriber(default_engine)

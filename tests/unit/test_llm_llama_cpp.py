@@ -192,6 +192,7 @@ def test_the_seed_decides_what_is_sampled():
     assert texts[0] == texts[1] != texts[2]
 
 
+@pytest.mark.slow
 @pytest.mark.models
 def test_guesses_never_reach_beyond_the_context(monkeypatch):
     monkeypatch.setattr("appliance.llm.llama_cpp.draft", lambda *_: [1, 1, 1])
@@ -216,6 +217,7 @@ HERE = told("My dog is called Rex. " * 4, "Good to know.")
 THERE = told("I live in a small town by the sea. " * 4, "That sounds lovely.")
 
 
+@pytest.mark.slow
 @pytest.mark.models
 def test_each_session_finds_its_conversation_as_it_left_it(engine):
     def ask(session_id, history, question):
@@ -239,6 +241,7 @@ def test_each_session_finds_its_conversation_as_it_left_it(engine):
     assert stats.prompt_tokens - stats.cached_tokens > 15, "it was read again"
 
 
+@pytest.mark.slow
 @pytest.mark.models
 def test_all_sessions_there_can_be_take_turns_and_each_reads_its_question_only(engine):
     histories = {
@@ -294,6 +297,7 @@ def remarks(first, last):
     return told(*(text for pair in texts for text in pair))
 
 
+@pytest.mark.slow
 @pytest.mark.models
 def test_a_conversation_of_any_length_goes_on_behind_the_same_opening(engine):
     opening = [*conversation([], "")[:1], *told("Where is Paris?", "In France.")]
@@ -310,6 +314,7 @@ def test_a_conversation_of_any_length_goes_on_behind_the_same_opening(engine):
     assert engine.stats.prompt_tokens > 400, "no more is dropped than must be"
 
 
+@pytest.mark.slow
 @pytest.mark.models
 def test_the_question_drops_what_reading_ahead_dropped(engine):
     question = ChatMessage("user", "What is the capital of Italy?")
