@@ -122,6 +122,9 @@ class SpeechPaused(SpeechEvent, frozen=True, kw_only=True):
     speech_end_ns: int
     voiced_ms: float = 0.0
     """How much of it so far was surely a voice, and not the appliance's own."""
+    talker_end_ns: int = 0
+    """When the talker fell silent, before the room did: latency is counted from there. 0 where that
+    is not known."""
 
 
 class SpeechResumed(SpeechEvent, frozen=True, kw_only=True):
@@ -138,6 +141,8 @@ class SpeechEnded(SpeechEvent, frozen=True, kw_only=True):
     decided_ns: int
     more_follows: bool = False
     voiced_ms: float = 0.0
+    """As in `SpeechPaused`."""
+    talker_end_ns: int = 0
     """As in `SpeechPaused`."""
 
 
@@ -659,13 +664,15 @@ class TurnRecord(Message, frozen=True, kw_only=True):
     audible_ns: int
     voice_to_voice_ms: float
     contributions_ms: dict[str, float]
-    """Consecutive intervals, in order, from the end of speech to the first audible sample."""
+    """Consecutive intervals, in order, from the talker's end to the first audible sample."""
     marks: tuple[str, ...] = ()
     """Why this turn is not a plain one: ``asr_restarted``, ``apology``, ``text``."""
     overlaps: tuple[Overlap, ...] = ()
     """Who spoke over the answer."""
     end_of_turn_probability: float | None = None
     """What the sound of the last word said about the turn's end."""
+    talker_end_ns: int = 0
+    """Where `contributions_ms` begin; at `speech_end_ns` if it is 0."""
 
 
 # --- requests of the command line and the panel (ROUTER/DEALER, not published) -------------------

@@ -63,7 +63,8 @@ class Traces:
         wall_ns = time.time_ns() - time.monotonic_ns()
         lasted_ms = sum(record.contributions_ms.values())
         heard_ns = record.audible_ns or time.monotonic_ns()
-        at_ns = wall_ns + (record.speech_end_ns or heard_ns - int(lasted_ms * 1e6))
+        start_ns = record.talker_end_ns or record.speech_end_ns
+        at_ns = wall_ns + (start_ns or heard_ns - int(lasted_ms * 1e6))
         turn = self._tracer.start_span("turn", start_time=at_ns)
         turn.set_attributes(
             {

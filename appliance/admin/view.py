@@ -358,7 +358,7 @@ class View:
         if found is None:
             return None
         record, wall_s, events, played, level, scores = found
-        origin_ns = record.speech_end_ns or record.audible_ns
+        origin_ns = record.talker_end_ns or record.speech_end_ns or record.audible_ns
         if not origin_ns and events:
             origin_ns = events[0].at_ns
         ordered = sorted(events, key=lambda event: event.at_ns)

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.asr.evaluation import normalise
-from appliance.audio.blocks import Samples
+from appliance.audio.blocks import RATE_HZ, Samples
 from appliance.audio.player import AUDIBLE
+from appliance.bench.metrics import active_rms
+from appliance.vad.talker_end import P56_MARGIN_DB
 
 FRAME_MS = 5
 DUCKED_DB = 10.0
@@ -115,6 +117,21 @@ def _first_run(holds: NDArray[np.bool_], first: int, length: int) -> int | None:
     begins, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
     long_enough = np.flatnonzero(ends - begins >= length)
     return first + int(begins[long_enough[0]]) if len(long_enough) else None
+
+
+def active_end(samples: Samples) -> int:
+    """One past the last sample of active speech (n,), 16 kHz, as said; n of silence.
+
+    Active is what lies less than 15.9 dB below the active speech level: ITU-T P.56 has this margin
+    between the level and the threshold. What fades below it, or is released after it, is of
+    the recording and the voice: on 180 dry sayings 27 ms in the median, 145 ms at the 95th
+    percentile, until 40 dB below the loudest.
+    """
+    threshold = (active_rms(samples) * 10 ** (-P56_MARGIN_DB / 20)) ** 2
+    frame = RATE_HZ // 100
+    power = np.convolve(np.square(samples, dtype=np.float64), np.full(frame, 1 / frame), "same")
+    active = np.flatnonzero(power > threshold) if threshold > 0 else []
+    return int(active[-1]) + 1 if len(active) else len(samples)
 
 
 def words_heard(said: str, heard: str) -> float:

@@ -110,6 +110,11 @@ def _questions(trials: Sequence[Asked]) -> Figures:
         "ledger_speech_end_error_p50_ms": _p50(t.speech_end_error_ms for t in trials),
         "ledger_audible_error_p50_ms": _p50(t.audible_error_ms for t in trials),
         "ledger_within_20_ms_percent": _share(abs(e) <= LEDGER_WITHIN_MS for e in errors),
+        "ledger_last_sound_within_20_ms_percent": _share(
+            abs(error) <= LEDGER_WITHIN_MS
+            for trial in trials
+            if (error := trial.last_sound_error_ms) is not None
+        ),
     }
     for stage in _stages(trials):
         values = [t.contributions_ms.get(stage, 0.0) for t in trials if t.contributions_ms]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from appliance.audio.blocks import RATE_HZ
 from appliance.bench.conversation_measures import (
     Playing,
+    active_end,
     audible_at,
     ducked_ms,
     longest_gap_ms,
@@ -52,8 +53,10 @@ class Asked:
     outcome: str = ""
     contributions_ms: dict[str, float] = field(default_factory=dict)
     """The appliance's own account of `acoustic_ms`."""
+    active_ms: float | None = None
+    """As `acoustic_ms`, from the end of active speech on: what the account is held against."""
     speech_end_error_ms: float | None = None
-    """The last word's end by the appliance's account minus that in the air."""
+    """The end of active speech by the appliance's account minus that in the air."""
     audible_error_ms: float | None = None
     """The same of the answer's first sound."""
     end_of_turn_probability: float | None = None
@@ -63,10 +66,18 @@ class Asked:
 
     @property
     def ledger_error_ms(self) -> float | None:
-        """The sum of the contributions minus the acoustic figure."""
-        if self.acoustic_ms is None or not self.contributions_ms:
+        """The sum of the contributions minus `active_ms`."""
+        return self._error_ms(self.acoustic_ms if self.active_ms is None else self.active_ms)
+
+    @property
+    def last_sound_error_ms(self) -> float | None:
+        """The sum of the contributions minus `acoustic_ms`."""
+        return self._error_ms(self.acoustic_ms)
+
+    def _error_ms(self, truth_ms: float | None) -> float | None:
+        if truth_ms is None or not self.contributions_ms:
             return None
-        return sum(self.contributions_ms.values()) - self.acoustic_ms
+        return sum(self.contributions_ms.values()) - truth_ms
 
 
 def asked(
@@ -96,6 +107,7 @@ def asked(
         closest = min(spoken, key=lambda turn: abs(turn.audible_ns - after[0]))
         if abs(closest.audible_ns - after[0]) < SAME_SOUND_NS:
             record = closest
+    active_end_ns = near.at_ns + active_end(saying.samples) * 1_000_000_000 // RATE_HZ
     return Asked(
         name=saying.name,
         kind=saying.kind,
@@ -105,7 +117,10 @@ def asked(
         words=max((words_heard(saying.text, turn.transcript) for turn in spoken), default=0.0),
         outcome=record.outcome if record else ",".join(turn.outcome for turn in spoken),
         contributions_ms=dict(record.contributions_ms) if record else {},
-        speech_end_error_ms=_ms(record.speech_end_ns - near.speech_end_ns) if record else None,
+        active_ms=_ms(after[0] - active_end_ns) if after else None,
+        speech_end_error_ms=_ms((record.talker_end_ns or record.speech_end_ns) - active_end_ns)
+        if record
+        else None,
         audible_error_ms=_ms(record.audible_ns - after[0]) if record else None,
         end_of_turn_probability=record.end_of_turn_probability if record else None,
         marks=record.marks if record else (),

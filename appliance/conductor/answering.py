@@ -217,13 +217,14 @@ class Answering(Asking):
                 transcript=turn.transcript,
                 reply=reply,
                 utterance_ids=tuple(turn.utterance_ids),
-                speech_end_ns=turn.ledger.start_ns,
+                speech_end_ns=turn.ledger.speech_end_ns or turn.ledger.start_ns,
                 audible_ns=turn.audible_ns,
                 voice_to_voice_ms=turn.ledger.total_ms() if turn.audible_ns else 0.0,
                 contributions_ms=turn.ledger.contributions_ms(),
                 marks=tuple(turn.marks),
                 overlaps=tuple(turn.overlaps),
                 end_of_turn_probability=turn.end_of_turn_probability,
+                talker_end_ns=turn.ledger.start_ns,
             )
         )
 

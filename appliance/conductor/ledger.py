@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 SPEECH_STAGES = (
-    "end_of_turn_delay",  # last speech sample -> the turn was taken for complete
+    "end_of_turn_delay",  # the talker's last sample -> the turn was taken for complete
     "transcription_delay",  # -> the words were there (0 when they already were)
     "understanding",  # -> mind knew what is to become of them
     "action",  # -> what was asked for was done
@@ -27,6 +27,9 @@ class Ledger:
     """Marks of one turn; each stage ends where the next begins."""
 
     start_ns: int
+    """When the talker fell silent."""
+    speech_end_ns: int = 0
+    """When speech ended by all that was heard, reverberation too; 0: at the start."""
     _marks: dict[str, int] = field(default_factory=dict)
 
     def mark(self, stage: str, end_ns: int) -> None:

@@ -240,8 +240,7 @@ class Listening(Overlapping):
         if segment is None or turn is None:
             return
         segment.spans = merge_spans(segment.spans, self._attention.meant_spans(event))
-        segment.speech_end_ns = event.speech_end_ns
-        segment.voiced_ms = event.voiced_ms
+        segment.fell_silent(event)
         segment.paused = True
         turn.commit_at_ns = 0
         turn.end_of_turn_probability = turn.words_end_probability = None
@@ -271,8 +270,7 @@ class Listening(Overlapping):
             segment.spans = merge_spans(segment.spans, self._attention.meant_spans(event))
             self._transcribe(segment)
             turn.commit_at_ns = 0
-        segment.speech_end_ns = event.speech_end_ns
-        segment.voiced_ms = event.voiced_ms
+        segment.fell_silent(event)
         segment.ended = segment.paused = True
         if event.more_follows:
             segment.paused = False
@@ -342,7 +340,9 @@ class Listening(Overlapping):
                 self._transcribe(segment)
         self._endpointing.turn_over()
         turn.waiting_since_ns = self._now_ns
-        turn.ledger = Ledger(max(s.speech_end_ns for s in turn.segments) or turn.ledger.start_ns)
+        last = max(turn.segments, key=lambda segment: segment.speech_end_ns)
+        silent_ns = last.speech_end_ns or turn.ledger.start_ns
+        turn.ledger = Ledger(last.talker_end_ns or silent_ns, speech_end_ns=silent_ns)
         turn.ledger.mark("end_of_turn_delay", self._now_ns)
         self._enter("thinking")
         self._answer_when_transcribed(turn)

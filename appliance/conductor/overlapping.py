@@ -153,8 +153,7 @@ class Overlapping(Answering, ABC):
         if not segment.paused:
             segment.paused = True
             self._transcribe(segment)
-        segment.speech_end_ns = event.speech_end_ns
-        segment.voiced_ms = event.voiced_ms
+        segment.fell_silent(event)
         segment.ended = isinstance(event, SpeechEnded) and not event.more_follows
 
     def _words_over_answer(self, message: Transcript) -> bool:

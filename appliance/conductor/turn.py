@@ -17,6 +17,8 @@ from appliance.messages import (
     ReplyChunk,
     Span,
     Speak,
+    SpeechEnded,
+    SpeechPaused,
     Transcribe,
 )
 
@@ -59,12 +61,20 @@ class Segment:
     utterance_id: str
     spans: tuple[Span, ...]
     speech_end_ns: int = 0
+    talker_end_ns: int = 0
+    """As in `SpeechPaused`."""
     paused: bool = False
     ended: bool = False
     voiced_ms: float = 0.0
     """How much of it was surely a voice."""
     request: Transcribe | None = None
     text: str | None = None
+
+    def fell_silent(self, event: SpeechPaused | SpeechEnded) -> None:
+        """Note when, and how much of a voice there was until then."""
+        self.speech_end_ns = event.speech_end_ns
+        self.talker_end_ns = event.talker_end_ns
+        self.voiced_ms = event.voiced_ms
 
 
 @dataclass

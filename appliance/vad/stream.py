@@ -25,6 +25,7 @@ from appliance.vad.detector import SpeechDetector, State
 from appliance.vad.direction import apart_deg
 from appliance.vad.engine import FRAME_SAMPLES, VoiceDetector
 from appliance.vad.near_end import NearEndReflex
+from appliance.vad.talker_end import talker_end
 from appliance.vad.timeline import Timeline
 from appliance.vad.turn_audio import TurnAudio
 
@@ -39,6 +40,8 @@ _ASIDE_SAMPLES = RATE_HZ // 2
 _ASIDE_SPEECH = 0.5
 _SAME_DEG = 30.0
 """So near to each other, two directions are one."""
+_BEFORE_SEGMENT_SAMPLES = RATE_HZ // 2
+"""So much before a segment tells what the noise is like."""
 _BEFORE_ONSET_SAMPLES = RATE_HZ // 5
 """The reflex lags at soft onsets."""
 
@@ -83,6 +86,8 @@ class SpeechStream:
         self._frame = np.zeros(FRAME_SAMPLES, np.float32)
         self._filled = 0
         self._frame_begin = 0
+        self._pause: tuple[int, int] = (0, 0)
+        """Where the latest pause began for the detector, and when for its talker."""
         self._told_at = 0
         """Where the segment's latest message was sent."""
         self._company = Company(session_id=session_id, partner_deg=None, engaged=False)
@@ -238,14 +243,17 @@ class SpeechStream:
                     direction_deg=line.direction_deg(event.start, event.decided_at),
                 )
             case detection.SpeechPaused():
+                speech_end_ns = line.speech_end_ns(event.start, event.end)
+                self._pause = event.end, self._talker_end_ns(event.start, speech_end_ns)
                 return SpeechPaused(
                     session_id=session_id,
                     utterance_id=utterance_id,
                     spans=line.spans(event.start, event.audio_end),
                     speech_start_ns=start_ns,
                     direction_deg=line.direction_deg(event.start, event.end),
-                    speech_end_ns=line.speech_end_ns(event.start, event.end),
+                    speech_end_ns=speech_end_ns,
                     voiced_ms=event.voiced * 1000 / RATE_HZ,
+                    talker_end_ns=self._pause[1],
                 )
             case detection.SpeechResumed():
                 return SpeechResumed(
@@ -257,6 +265,7 @@ class SpeechStream:
                 )
             case detection.SpeechEnded():
                 self._turn.end(event.end)
+                paused_at, talker_end_ns = self._pause
                 return SpeechEnded(
                     session_id=session_id,
                     utterance_id=utterance_id,
@@ -267,4 +276,13 @@ class SpeechStream:
                     voiced_ms=event.voiced * 1000 / RATE_HZ,
                     decided_ns=line.time_ns(event.decided_at),
                     more_follows=event.reason == "split",
+                    talker_end_ns=talker_end_ns if paused_at == event.end else 0,
                 )
+
+    def _talker_end_ns(self, start: int, speech_end_ns: int) -> int:
+        """When who spoke from ``start`` fell silent: before the room did; 0 if nobody can tell."""
+        heard = self._turn.since(max(0, start - _BEFORE_SEGMENT_SAMPLES))
+        end = talker_end(heard)
+        if end is None:
+            return 0
+        return min(self._timeline.time_ns(self._turn.newest - len(heard) + end), speech_end_ns)

@@ -52,9 +52,18 @@ class TurnAudio:
 
     def so_far(self) -> Samples:
         """From the turn's beginning, or the last 8 s of it, to the newest block; a copy."""
-        first = max(self._start, self._end - HEARD_SAMPLES, 0)
+        return self.since(self._start)
+
+    def since(self, position: int) -> Samples:
+        """From a position, or the last 8 s after it, to the newest block; a copy."""
+        first = max(position, self._end - HEARD_SAMPLES, 0)
         if first >= self._end:
             return np.zeros(0, np.float32)
         a, b = first % HEARD_SAMPLES, (self._end - 1) % HEARD_SAMPLES + 1
         parts = [self._samples[a:b]] if a < b else [self._samples[a:], self._samples[:b]]
         return np.concatenate(parts)
+
+    @property
+    def newest(self) -> int:
+        """One past the newest sample."""
+        return self._end

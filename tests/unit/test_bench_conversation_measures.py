@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from appliance.audio.blocks import Samples
 from appliance.bench.conversation_measures import (
     Playing,
+    active_end,
     audible_at,
     ducked_ms,
     longest_gap_ms,
@@ -126,3 +127,18 @@ def test_figures_of_nothing_are_none() -> None:
     assert percentile([], 50) is None
     assert share_percent(0, 0) is None
     assert share_percent(1, 8) == 12.5
+
+
+@pytest.mark.parametrize(("below_db", "counts"), [(10.0, True), (25.0, False)])
+def test_speech_ends_where_it_is_15_9_db_below_its_active_level(
+    below_db: float, counts: bool
+) -> None:
+    said = noise(1_000)
+    release = noise(100, seed=1, level=0.1 * 10 ** (-below_db / 20))
+    silence = np.zeros(RATE_HZ // 5, np.float32)
+    end_ms = active_end(np.concatenate([said, release, silence])) * 1000 / RATE_HZ
+    assert end_ms == pytest.approx(1_100 if counts else 1_000, abs=8)
+
+
+def test_silence_ends_where_it_ends() -> None:
+    assert active_end(np.zeros(1_000, np.float32)) == 1_000

@@ -59,6 +59,33 @@ def test_a_plain_turn_goes_through_every_state_and_its_parts_sum(world: World) -
     ]
 
 
+def test_latency_is_counted_from_the_talkers_end_and_silence_from_the_end_of_all_sound(
+    world: World,
+) -> None:
+    start_ms = world.now_ms
+    world.now_ms += 300
+    world.started("u1", start_ms)
+    world.now_ms += 900
+    said = {"talker_end_ns": (start_ms + 910) * MS}
+    world.speech(SpeechPaused, "u1", start_ms, start_ms + 1_000, **said)
+    world.now_ms += 600
+    decided_ns = (start_ms + 1_800) * MS
+    world.speech(SpeechEnded, "u1", start_ms, start_ms + 1_000, decided_ns=decided_ns, **said)
+    world.transcript("hello")
+    world.reply("Hi.", last=True)
+    world.plays(world.last(Speak).utterance_id)
+    world.now_ms += 500
+    world.ends(world.last(Speak).utterance_id, "Hi.")
+    record = world.last(TurnRecord)
+    assert record.speech_end_ns == (start_ms + 1_000) * MS
+    assert record.talker_end_ns == (start_ms + 910) * MS
+    assert record.contributions_ms["end_of_turn_delay"] == pytest.approx(890)
+    assert sum(record.contributions_ms.values()) == pytest.approx(record.voice_to_voice_ms)
+    assert record.voice_to_voice_ms == pytest.approx(
+        (record.audible_ns - record.talker_end_ns) / MS
+    )
+
+
 def test_transcription_starts_in_the_pause_and_is_not_repeated_at_the_end(world: World) -> None:
     world.says()
     assert world.count(Transcribe) == 1
