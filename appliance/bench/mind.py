@@ -87,11 +87,12 @@ def _intents(*, quick: bool) -> Measured:
     texts: list[str] = []
     for language in LANGUAGES:
         understanding = load(INTENTS, language)
-        for name in ("held_back", "actions"):
+        for name in ("held_back", "actions", "questions"):
             cases = read(LISTS / f"{language}_{name}.tsv")
             found = evaluate(understanding, cases)
             prefix = f"intents_{language}" + ("" if name == "held_back" else f"_{name}")
-            figures[f"{prefix}_right_share"] = round(found.accuracy, 4)
+            if found.commands:
+                figures[f"{prefix}_right_share"] = round(found.accuracy, 4)
             figures[f"{prefix}_false_match_share"] = round(found.false_match_rate, 4)
             misses[prefix] = found.misses
             texts += [case.text for case in cases]

@@ -6,14 +6,15 @@ say where the bike is. So a "where" wants a place, a "when" a time, a "how old" 
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 
 from appliance.mind.recall import is_personal
 
-_ANSWERS = 0.6
+_ANSWERS = 0.45
 """Share of a question's words with which a fact answers it ..."""
-_ANSWERS_IN_KIND = 0.45
+_ANSWERS_IN_KIND = 0.4
 """... where it also is of the kind that is wanted ..."""
 _ANSWERS_WHY = 0.66
 """... where it is a reason ..."""
@@ -57,11 +58,15 @@ _ASKS_FOR_OWN = re.compile(
 )
 
 _NUMBER = (
-    r"\d|\b(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|twenty"
+    r"\d|\b(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve"
+    r"|(?:thir|four|fif|six|seven|eigh|nine)teen|twenty"
     r"|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand|million|half|dozen|once"
     r"|twice|double|couple|no|none|several|few)\b|[一二三四五六七八九十两百千万半](?![月号日点])"
 )
-_ORDINAL = r"\b(?:first|second|third|fourth|fifth|\w+th|twent\w+|thirtieth)\b"
+_ORDINAL = (
+    r"\b(?:first|second|third|(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf)th"
+    r"|(?:thir|four|fif|six|seven|eigh|nine)teenth|(?:twen|thir|for|fif|six|seven|eigh|nine)tieth)\b"
+)
 _CALENDAR = (
     r"\b(?:(?:mon|tues|wednes|thurs|fri|satur|sun)days?|january|february|march|april|may|june"
     r"|july|august|september|october|november|december|spring|summer|autumn|winter|christmas"
@@ -151,6 +156,7 @@ def asks_for_own(question: str) -> str:
     return found["thing"].lower() if found and not advice else ""
 
 
+@functools.lru_cache(maxsize=64)
 def _wanted(question: str) -> re.Pattern[str] | None:
     """What must be found in an answer; None where anything may be one."""
     return next((holds for asks, holds in _KINDS if asks.search(question)), None)

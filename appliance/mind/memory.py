@@ -18,6 +18,7 @@ import msgspec
 
 from appliance.errors import ApplianceError
 from appliance.mind.answering import fits, needed
+from appliance.mind.perspective import for_speech
 from appliance.mind.recall import Hit, Index, relevant
 
 MAX_FACTS = 10_000
@@ -28,6 +29,8 @@ _MEANT = 0.5
 _OF_ANOTHER_KIND = 0.5
 """What a fact counts that does not say what is asked for."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
+_BRACKETS = re.compile(r"[()（）\"“”]")
+_CHINESE = re.compile(r"[\u3400-\u9fff]")
 _MARKS = re.compile(r"<\|.*?\|>|</?s>|\[/?INST\]|<</?SYS>>|[<>|`{}\[\]#*_\\]+")
 _ENGLISH_ATTRIBUTE = re.compile(
     r"^(?P<subject>.{0,60}\b(?:favou?rite\b.{0,30}|name|birthday|anniversary|number|password|code|"
@@ -126,10 +129,22 @@ class Store(Protocol):
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _locked(method: F) -> F:
+def _reading(method: F) -> F:
     @functools.wraps(method)
     def run(self: Memory, *args: object, **kwargs: object) -> object:
         with self._lock:
+            return method(self, *args, **kwargs)
+
+    return cast(F, run)
+
+
+def _writing(method: F) -> F:
+    """One at a time. What is held changes only under the other lock too, and not for the time of
+    a write: a slow disk must not hold up a question."""
+
+    @functools.wraps(method)
+    def run(self: Memory, *args: object, **kwargs: object) -> object:
+        with self._write_lock:
             return method(self, *args, **kwargs)
 
     return cast(F, run)
@@ -153,7 +168,7 @@ class Memory:
         self._store = store
         self._wall_ms = wall_ms
         self._scrub = scrub
-        self._lock = threading.RLock()
+        self._lock, self._write_lock = threading.RLock(), threading.RLock()
         self._index = Index()
         self._facts: dict[int, Fact] = {}
         self._newest: dict[tuple[str, str], int] = {}
@@ -161,7 +176,7 @@ class Memory:
             self._hold(fact)
         self._index.add((f.order, f.text, f.owner) for f in self._facts.values())
 
-    @_locked
+    @_writing
     def remember(self, text: str, who: Who) -> Remembered:
         """Store a fact; it is on the disk when this returns.
 
@@ -186,12 +201,13 @@ class Memory:
         )
         contradicted = [f for f in self._contradicted(fact) if f not in same and self._current(f)]
         self._store.replace([f.id for f in same], fact)
-        self._drop(same)
-        self._hold(fact)
-        self._index.add([(fact.order, fact.text, fact.owner)])
+        with self._lock:
+            self._drop(same)
+            self._hold(fact)
+            self._index.add([(fact.order, fact.text, fact.owner)])
         return Remembered(fact, tuple(contradicted))
 
-    @_locked
+    @_writing
     def forget(self, query: str, who: Who) -> Forgotten | WhichOne | NothingFound:
         """Forget the fact that is meant, if it is clear which.
 
@@ -207,7 +223,7 @@ class Memory:
             return WhichOne(tuple(found))
         return self.forget_these([found[0].id])
 
-    @_locked
+    @_writing
     def forget_these(self, identities: Iterable[str]) -> Forgotten:
         """Forget these, and the older versions that they had replaced.
 
@@ -225,18 +241,18 @@ class Memory:
             self._scrub()
         return Forgotten(gone)
 
-    @_locked
+    @_reading
     def about(self, who: Who) -> tuple[Fact, ...]:
         """What is known to them, the newest first."""
         known = [f for f in self._of(*who.owners) if self._current(f)]
         return tuple(sorted(known, key=lambda f: f.order, reverse=True))
 
-    @_locked
+    @_reading
     def relevant(self, question: str, who: Who, limit: int = 3) -> tuple[Fact, ...]:
         """The few facts that a question is about, best first; none for most questions."""
         return tuple(self._facts[hit.row] for hit in self._hits(question, who)[:limit])
 
-    @_locked
+    @_reading
     def answer(self, question: str, who: Who) -> Fact | None:
         """The one fact that answers a question; None when unsure."""
         least = needed(question)
@@ -258,13 +274,13 @@ class Memory:
         ]
         return relevant(question, sorted(hits, key=Hit.rank, reverse=True))
 
-    @_locked
+    @_reading
     def export(self, who: Who | None = None) -> str:
         """Everything that is stored of someone (None: of all), the replaced too, as JSON."""
         facts = list(self._facts.values()) if who is None else self._of(who.owner)
         return msgspec.json.format(msgspec.json.encode(facts)).decode()
 
-    @_locked
+    @_writing
     def erase(self, who: Who | None = None) -> int:
         """Delete everything of someone (None: of all) for good; how many facts that was.
 
@@ -292,13 +308,14 @@ class Memory:
     def _drop(self, facts: Sequence[Fact]) -> None:
         if not facts:
             return
-        self._index.remove(f.order for f in facts)
         gone = {f.order for f in facts}
         left = [f for order, f in self._facts.items() if order not in gone]
-        self._facts.clear()
-        self._newest.clear()
-        for fact in left:
-            self._hold(fact)
+        with self._lock:
+            self._index.remove(gone)
+            self._facts.clear()
+            self._newest.clear()
+            for fact in left:
+                self._hold(fact)
 
     def _current(self, fact: Fact) -> bool:
         """Whether nothing newer says otherwise."""
@@ -310,20 +327,23 @@ class Memory:
 
 
 def for_model(facts: Iterable[Fact]) -> str:
-    """Facts for a language model, to stand after the user's question, in the user's own words.
+    """Facts for a language model, to stand after the user's question, as the model would say them.
 
-    Nothing in them can end the parenthesis or be taken for a chat template's marks. Small models
-    answer from such a remark; from a list of facts "about the user" they quote it, relevant or not.
+    Nothing in them can end the parenthesis or be taken for a chat template's marks. In the second
+    person, since a small model repeats what it reads: from "I prefer tea" it says that it does.
     Empty without facts.
     """
-    told = " ".join(f"{_spoken(fact.text)}." for fact in facts)
-    return f"(What I told you before, in case it matters: {told})" if told else ""
+    told = " ".join(for_speech(_harmless(fact.text))[:_MAX_PROMPT_FACT] for fact in facts)
+    if not told:
+        return ""
+    if _CHINESE.search(told):
+        return f'(你以前告诉过我："{told}"如果这回答了问题，就照样说，称我为"你"。)'
+    return f'(You told me before: "{told}" If that answers it, say it again; call me "you".)'
 
 
-def _spoken(text: str) -> str:
-    text = _MARKS.sub(" ", _CONTROL.sub(" ", text)).replace("(", " ").replace(")", " ")
-    text = " ".join(text.split())[:_MAX_PROMPT_FACT].rstrip(" .!?。！？")
-    return text[:1].upper() + text[1:]
+def _harmless(text: str) -> str:
+    text = _MARKS.sub(" ", _CONTROL.sub(" ", text))
+    return " ".join(_BRACKETS.sub(" ", text).split())[:_MAX_PROMPT_FACT].rstrip(" .!?。！？")
 
 
 def _normal(text: str) -> str:

@@ -18,10 +18,11 @@ from typing import Any
 import msgspec
 
 from appliance.messages import LOCAL_SESSION, Commit, Consider, Considered, TurnRecord
-from appliance.mind.answering import asks_for_own
+from appliance.mind.answering import asks_for_own, fits
 from appliance.mind.cache import CachedAnswer, CacheKey, ResponseCache, is_lasting, normalise
-from appliance.mind.memory import Memory, Who, for_model
+from appliance.mind.memory import Fact, Memory, Who, for_model
 from appliance.mind.perspective import for_speech
+from appliance.mind.recall import chinese_words, is_personal
 from appliance.mind.sayings import phrase
 from appliance.mind.skills import Act, Outcome, Plan, Skills, Voice
 from appliance.mind.tools import Registry, Tool, parse
@@ -49,6 +50,15 @@ _YES = re.compile(
 _RECALLED = 0.9
 """Confidence in a fact that answers a question."""
 _NAMES_SOMETHING = re.compile(r"(?<!^)\b[A-Z][a-z]+|\d")
+_OF_CLOCKS = frozenset({"alarm_list", "timer_list", "timer_left"})
+_NAMES_CLOCK = re.compile(
+    r"\b(?:alarm|timer|reminder|countdown)s?\b|闹钟|计时|定时|倒计时|提醒"
+    r"|\b(?:today|tonight|tomorrow|\w+day)\b|今天|今晚|明天|明早|星期|周[一二三四五六日]",
+    re.IGNORECASE,
+)
+"""What is set is meant, not what is usual."""
+_SILENCE_NS = 15 * 60 * 1_000_000_000
+"""After it a conversation is over: nothing is repeated or followed up."""
 _STANDS_ALONE_WORDS = 7
 """A question as long as this hardly hangs on what was said before it."""
 
@@ -96,6 +106,8 @@ class _Session:
     topic: Topic = field(default_factory=Topic)
     voice: Voice = field(default_factory=Voice)
     last_reply: str = ""
+    active_ns: int = 0
+    """When a turn last went on in it."""
     ask: Plan | None = None
     """What a yes would do."""
     ask_until_ns: int = 0
@@ -193,9 +205,15 @@ class Mind:
             ask = before.plan if before.answers else None
         else:
             ask = session.ask if self.clock_ns() < session.ask_until_ns else None
+        if self._is_over(session):
+            session = replace(session, topic=Topic(), last_reply="")
         asked = self._understand(session, message, voice, ask)
         asked.turn_id, asked.voice = message.turn_id, voice
         return asked
+
+    def _is_over(self, session: _Session) -> bool:
+        """Whether it was silent for so long that what is said now begins a new conversation."""
+        return self.clock_ns() - session.active_ns > _SILENCE_NS
 
     def _understand(
         self, session: _Session, message: Consider, voice: Voice, ask: Plan | None
@@ -224,18 +242,21 @@ class Mind:
         if last_resort and self._tools_about(question):
             plan, understood, last_resort = Plan(), None, False
         fact = None
-        if (understood is None or last_resort) and self.memory is not None:
+        open_to_facts = understood is None or last_resort or _is_habit(understood, question)
+        if open_to_facts and self.memory is not None:
             fact = self.memory.answer(question, self.who)
         if fact is not None:
             understood = Understood("recall", {}, _RECALLED, language, text)
             plan = Plan(for_speech(fact.text))
-        facts = ""
+        told: Sequence[Fact] = ()
         if understood is None and self.memory is not None:
-            facts = for_model(self.memory.relevant(question, self.who))
-        own = asks_for_own(question) if understood is None and not facts else ""
-        if own and not session.mentioned(own):
+            told = self.memory.relevant(question, self.who)
+        own = asks_for_own(question) if understood is None else ""
+        known = any(fits(question, one.text) for one in told)
+        if own and not known and not session.mentioned(own):
             understood = Understood("recall", {}, _RECALLED, language, text)
             plan = Plan(phrase("not_told", language))
+        facts = "" if understood else for_model(told)
         return _Asked(text, question, understood, plan, facts, message.in_dialogue, language)
 
     def _considered(self, asked: _Asked, message: Consider) -> Considered:
@@ -276,7 +297,9 @@ class Mind:
         session = self.session(message.session_id)
         before, session.committed = session.before(message.turn_id), asked
         session.ask = None
-        session.topic = session.topic.after(asked.question, asked.understood)
+        topic = Topic() if self._is_over(session) else session.topic
+        session.topic = topic.after(asked.question, asked.understood)
+        session.active_ns = self.clock_ns()
         asked.call = message.call
         act = asked.plan.act
         if message.call:
@@ -303,6 +326,7 @@ class Mind:
             self.forget_session(record.session_id)
             return
         session = self.session(record.session_id)
+        session.active_ns = self.clock_ns()
         asked = session.committed
         if asked is None or asked.turn_id in ("", record.turn_id):  # else another turn has begun
             session.committed = None
@@ -340,7 +364,7 @@ class Mind:
         """
         if not self.permissions:
             return ()
-        words = {_stem(word) for word in normalise(question).split() if len(word) > 3}
+        words = _content(question)
         return tuple(
             tool
             for tool in self.registry.granted(self.permissions)
@@ -386,6 +410,15 @@ def _with(considered: Considered, **changes: object) -> Considered:
     return msgspec.structs.replace(considered, **changes)
 
 
+def _is_habit(understood: Understood, question: str) -> bool:
+    """Whether it asks for what is usual ("what time do I get up?") rather than for what is set."""
+    return (
+        understood.intent in _OF_CLOCKS
+        and is_personal(question)
+        and not _NAMES_CLOCK.search(question)
+    )
+
+
 def _is_short(text: str, language: Language) -> bool:
     if language == "zh":
         return len(text) < 2 * _SHORT_ANSWER
@@ -406,10 +439,16 @@ def _went_wrong(record: TurnRecord) -> bool:
     )
 
 
-def _stem(word: str) -> str:
-    return word.rstrip("s")
-
-
 def _about(tool: Tool[Any]) -> set[str]:
-    text = f"{tool.name.replace('_', ' ')} {tool.description}"
-    return {_stem(word) for word in normalise(text).split() if len(word) > 3}
+    return _content(f"{tool.name.replace('_', ' ')} {tool.description}")
+
+
+def _content(text: str) -> set[str]:
+    """The words that say what a text is about, as far as their length tells; Chinese in pairs."""
+    found: set[str] = set()
+    for word in normalise(text).split():
+        if not word.isascii():
+            found.update(pair for pair in chinese_words(word) if len(pair) > 1)
+        elif len(word) > 3:
+            found.add(word.rstrip("s"))
+    return found

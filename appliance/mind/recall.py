@@ -101,7 +101,7 @@ def terms(text: str) -> dict[str, frozenset[str]]:
     }
     for token in _TOKEN.findall(text):
         if _CHINESE.search(token):
-            found.update((word, _relatives(word, data)) for word in _chinese_words(token, data))
+            found.update((word, _relatives(word, data)) for word in chinese_words(token))
             continue
         word = re.sub(r"['’].*", "", token)
         known = any(word in other.split() or word in found[other] for other in found)
@@ -226,8 +226,9 @@ def _relatives(word: str, data: Words) -> frozenset[str]:
     return next((data.related[form] for form in forms if form in data.related), frozenset())
 
 
-def _chinese_words(run: str, data: Words) -> list[str]:
+def chinese_words(run: str) -> list[str]:
     """Known words, and pairs of characters of what is left between words that say nothing."""
+    data = words()
     found: list[str] = []
     known = sorted((w for w in data.related if w in run and _CHINESE.search(w)), key=len)
     for word in reversed(known):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -490,3 +491,30 @@ def test_no_words_open_the_microphones(world: World) -> None:
     considered = world.consider("Unmute the microphone")
     assert (considered.intent, considered.acts) == ("unmute", False)
     assert "panel" in considered.reply
+
+
+def test_what_is_usual_is_a_fact_and_what_is_set_an_alarm(world: World) -> None:
+    assert world.consider("What time do I get up?").intent == "alarm_list"
+    world.say("Remember that I get up at five")
+    assert world.consider("What time do I get up?").reply == "You get up at five."
+    assert world.consider("What time do I get up tomorrow?").intent != "recall"
+    assert world.consider("What alarms do I have?").intent == "alarm_list"
+
+
+def test_after_a_long_silence_nothing_is_repeated_or_followed_up(world: World) -> None:
+    now_ns = 0
+    world.mind.clock_ns = lambda: now_ns
+    world.say("What is 12 times 13?")
+    now_ns += 14 * 60 * 10**9
+    assert "156" in world.consider("Say that again").reply
+    assert world.consider("divided by 3").intent == "calculate"
+    now_ns += 2 * 60 * 10**9
+    assert "156" not in world.consider("Say that again").reply
+    assert world.consider("divided by 3").intent != "calculate"
+
+
+def test_a_chinese_question_is_about_a_tool_by_its_words(world: World) -> None:
+    calendar = replace(lamp([]), description="读取家里的日程安排")  # type: ignore[type-var]
+    world.mind.offer([calendar], lambda tools: f"{len(list(tools))} tools")  # type: ignore[list-item]
+    assert world.consider("请看看我的日程安排").grammar == "1 tools"
+    assert world.consider("天空为什么是蓝色的？").grammar == ""

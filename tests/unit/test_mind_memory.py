@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import queue
 import sys
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -230,7 +232,7 @@ INJECTIONS = [
 @pytest.mark.parametrize("text", INJECTIONS)
 def test_in_a_prompt_a_fact_cannot_leave_its_parenthesis(text: str) -> None:
     line = for_model([fresh(text).about(ANNA)[0]])
-    assert line.startswith("(What I told you before")
+    assert line.startswith("(You told me before")
     assert (line.count("("), line.count(")"), line[-1]) == (1, 1, ")")
     for mark in ("<|", "|>", "\n", "[INST]", "<<", "{", "`", "\u202e", "\u2066", "</s>"):
         assert mark not in line
@@ -249,7 +251,51 @@ def test_any_text_does_no_harm(text: str) -> None:
     line = for_model(memory.about(ANNA)[:1])
     assert (line.count("("), line.count(")")) == (1, 1)
     assert "\n" not in line
-    assert len(line) <= 270
+    assert len(line) <= 300
+
+
+@pytest.mark.parametrize(
+    ("fact", "told"),
+    [
+        ("I'm allergic to peanuts", "You're allergic to peanuts."),
+        ("my name is Anna", "Your name is Anna."),
+        ("我叫小明", "你叫小明。"),
+    ],
+)
+def test_the_model_reads_a_fact_as_it_should_say_it(fact: str, told: str) -> None:
+    assert f'"{told}"' in for_model(fresh(fact).about(ANNA))
+
+
+def test_a_slow_disk_does_not_hold_up_a_question() -> None:
+    rows = Rows()
+    memory = Memory(rows, lambda: 0)
+    memory.remember("my sister lives in Rome", ANNA)
+    writing, written = threading.Event(), threading.Event()
+    replace = rows.replace
+
+    def slowly(gone: Iterable[str], *records: Fact) -> None:
+        writing.set()
+        assert written.wait(10)
+        replace(gone, *records)
+
+    rows.replace = slowly  # type: ignore[method-assign]
+    thread = threading.Thread(target=memory.remember, args=("my brother lives in Oslo", ANNA))
+    thread.start()
+    try:
+        assert writing.wait(10)
+        answers = queue.Queue[Fact | None]()
+        asking = threading.Thread(
+            target=lambda: answers.put(memory.answer("where does my sister live?", ANNA)),
+            daemon=True,
+        )
+        asking.start()
+        found = answers.get(timeout=5)
+    finally:
+        written.set()
+        thread.join(10)
+    assert found is not None
+    assert found.text == "my sister lives in Rome"
+    assert len(memory.about(ANNA)) == 2
 
 
 def test_a_very_long_question_is_answered_too() -> None:
