@@ -12,6 +12,8 @@ import re
 
 from appliance.mind.recall import is_personal
 
+_MAX_LENGTH = 400
+"""Characters of a question that are looked at."""
 _ANSWERS = 0.45
 """Share of a question's words with which a fact answers it ..."""
 _ANSWERS_IN_KIND = 0.4
@@ -120,7 +122,7 @@ _KINDS = (
 
 def fits(question: str, fact: str) -> bool:
     """Whether a fact says something of the kind that a question asks for."""
-    holds = _wanted(question)
+    holds = _wanted(question[:_MAX_LENGTH])
     return holds is None or holds.search(fact) is not None
 
 
@@ -130,7 +132,9 @@ def needed(question: str) -> float:
     Questions of the user about themselves or what is theirs; of others ("where is the spare key?")
     only those that are met almost whole, and name a certain thing.
     """
-    asked = _LAST_CLAUSE.sub("", question.strip())
+    question = question.strip()[:_MAX_LENGTH]
+    clause = _LAST_CLAUSE.match(question)
+    asked = question[clause.end() :] if clause else question
     if not _ASKS_FOR_FACT.match(asked) or _ASKS_FOR_ADVICE.search(question):
         return math.inf
     if _ASKS_HOW.search(question):
@@ -151,7 +155,9 @@ def asks_for_own(question: str) -> str:
 
     Only where nobody but the user could know: a small language model makes something up instead.
     """
-    found = _ASKS_FOR_OWN.match(_LEAD.sub("", question.strip(), count=1))
+    question = question.strip()[:_MAX_LENGTH]
+    lead = _LEAD.match(question)
+    found = _ASKS_FOR_OWN.match(question, lead.end() if lead else 0)
     advice = _ASKS_FOR_ADVICE.search(question) or _ASKS_HOW.search(question)
     return found["thing"].lower() if found and not advice else ""
 
