@@ -123,9 +123,9 @@ def active_end(samples: Samples) -> int:
     """One past the last sample of active speech (n,), 16 kHz, as said; n of silence.
 
     Active is what lies less than 15.9 dB below the active speech level: ITU-T P.56 has this margin
-    between the level and the threshold. What fades below it, or is released after it, is of
-    the recording and the voice: on 180 dry sayings 27 ms in the median, 145 ms at the 95th
-    percentile, until 40 dB below the loudest.
+    between the level and the threshold. Fading and releases come after it, and weak last
+    consonants: on 180 dry sayings 27 ms in the median, 145 ms at the 95th percentile, until 40 dB
+    below the loudest (`speech_bounds`).
     """
     threshold = (active_rms(samples) * 10 ** (-P56_MARGIN_DB / 20)) ** 2
     frame = RATE_HZ // 100
