@@ -130,7 +130,7 @@ def active_end(samples: Samples) -> int:
     threshold = (active_rms(samples) * 10 ** (-P56_MARGIN_DB / 20)) ** 2
     frame = RATE_HZ // 100
     power = np.convolve(np.square(samples, dtype=np.float64), np.full(frame, 1 / frame), "same")
-    active = np.flatnonzero(power > threshold) if threshold > 0 else []
+    active = np.flatnonzero((power > threshold) & (threshold > 0))
     return int(active[-1]) + 1 if len(active) else len(samples)
 
 
