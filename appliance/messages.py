@@ -464,7 +464,9 @@ class Prepare(Message, frozen=True, kw_only=True):
     session_id: str
     messages: tuple[ChatMessage, ...]
     question: str = ""
-    """The beginning of the question, as far as it is certain."""
+    """The question as far as it was heard."""
+    whole: bool = False
+    """It may be complete: all is read that comes before an answer's first word."""
 
 
 class QuestionRead(Message, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from appliance.conductor import phrases
 from appliance.conductor.history import SUMMARY_TOKENS, History
 from appliance.conductor.ledger import Ledger
 from appliance.conductor.turn import Segment, Source, Turn, TurnSettings
+from appliance.conductor.words import same_words
 from appliance.messages import (
     Cancel,
     ChatMessage,
@@ -129,6 +130,8 @@ class Asking:
             return
         considered = turn.considered
         question = (considered.question if considered else "") or turn.asked
+        if same_words(question, turn.prepared):
+            question = turn.prepared  # as llm has read it
         facts = considered.facts if considered else ""
         turn.generate = Generate(
             session_id=self._session_id,

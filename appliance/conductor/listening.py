@@ -15,7 +15,7 @@ from appliance.conductor.ledger import Ledger
 from appliance.conductor.misheard import Misheard
 from appliance.conductor.overlapping import Overlapping
 from appliance.conductor.turn import Segment, Turn, TurnSettings, merge_spans
-from appliance.conductor.words import is_stop, is_unfinished
+from appliance.conductor.words import is_stop, is_unfinished, same_words
 from appliance.messages import (
     Company,
     Considered,
@@ -44,6 +44,8 @@ _TAKEN_OVER_MS = 700
 _PREPARED_WORDS = 2
 """llm reads the question so many words at a time while it is being asked. Words that prove wrong
 cost it the time to read them again; it has nothing else to do."""
+_ENDS = (".", "!", "?", "。", "！", "？")
+"""Where the recogniser takes a sentence for complete, llm reads all that comes before an answer."""
 
 
 class Listening(Overlapping):
@@ -216,20 +218,34 @@ class Listening(Overlapping):
         turn = self._turn
         if turn is None or self._state != "listening" or not self._settings.think_ahead:
             return
-        earlier = [s.text for s in turn.segments if s.utterance_id != message.utterance_id]
-        if any(s.paused for s in turn.segments):
-            return  # all the words are about to come, and llm must be free for them
-        words = f"{message.stable} {message.tail}".split()[:-1]  # the last may be half a word
-        question = " ".join([*(text for text in earlier if text), *words]).rstrip(".,!?…。，！？ ")
-        if len(question.split()) >= len(turn.prepared.split()) + _PREPARED_WORDS:
-            turn.prepared = question
-            self._out.append(
-                Prepare(
-                    session_id=self._session_id,
-                    messages=self._conversation(),
-                    question=question,
-                )
+        *earlier, segment = turn.segments
+        if segment.utterance_id != message.utterance_id or segment.text is not None:
+            return
+        before = [s.text for s in earlier]
+        words = f"{message.stable} {message.tail}".strip()
+        text = " ".join([*(text for text in before if text), words])
+        if words and None not in before and not segment.paused:  # else all words are about to come
+            self._read_words(turn, text)
+
+    def _read_words(self, turn: Turn, text: str) -> None:
+        """Have llm read a question that is being asked."""
+        whole = text.endswith(_ENDS) and not is_unfinished(text)
+        if whole:
+            new = not same_words(turn.prepared, text)
+        else:  # the last may be half a word
+            text = text.rpartition(" ")[0].rstrip(".,!?…。，！？ ")
+            new = len(text.split()) >= len(turn.prepared.split()) + _PREPARED_WORDS
+        if not new:
+            return
+        turn.prepared = text
+        self._out.append(
+            Prepare(
+                session_id=self._session_id,
+                messages=self._conversation(),
+                question=text,
+                whole=whole,
             )
+        )
 
     def _on_paused(self, event: SpeechPaused) -> None:
         if self._overlaps(event):

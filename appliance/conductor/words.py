@@ -71,6 +71,11 @@ def starts_interruption(text: str) -> bool:
     return _STOP_STARTS.match(plain(text)) is not None
 
 
+def same_words(text: str, other: str) -> bool:
+    """Whether two hearings differ in nothing that is spoken."""
+    return plain(text) == plain(other)
+
+
 def is_unfinished(text: str) -> bool:
     """Whether the last words show that more is to come, whatever they sound like."""
     bare = text.rstrip()

@@ -57,11 +57,13 @@ class LlmEngine(Protocol):
         session_id: str = ...,
         opening: int = ...,
         max_tokens: int = ...,
+        whole: bool = ...,
     ) -> None:
         """Evaluate messages (the system prompt) ahead of time: later prompts start behind them.
 
         What was evaluated when ``cancelled`` returned true is kept. The other arguments are those
-        of the `generate` to come, so that the same old messages are dropped.
+        of the `generate` to come, so that the same old messages are dropped. ``whole`` says that
+        an answer may follow: `generate` with the same messages then has nothing left to evaluate.
         """
         ...
 

@@ -85,6 +85,7 @@ class LlamaCppEngine:
         self._n_ctx = n_ctx
         self._stats = GenerationStats()
         self._evaluated: list[int] = []  # the tokens whose keys and values the context holds
+        self._ready: list[int] = []  # the prompt whose last logits there are, to be sampled from
         self._session_id = ""  # whose conversation they are; nobody's is not kept
         self._conversations = Conversations()
         self._cancelled: Callable[[], bool] = _never
@@ -132,14 +133,19 @@ class LlamaCppEngine:
         session_id: str = "",
         opening: int = 0,
         max_tokens: int = 0,
+        whole: bool = False,
     ) -> None:
         """See `LlmEngine.warm`."""
         started_ns = time.monotonic_ns()
         kept = self._fit(messages, max_tokens, opening)
-        tokens = self._vocabulary.chat(kept, reply_follows=False)
+        tokens = self._vocabulary.chat(kept, reply_follows=whole)
         self._switch(session_id, tokens)
-        known = self._evaluated[: len(tokens)] == tokens
-        cached = len(tokens) if known else self._evaluate(tokens, cancelled)
+        if whole:
+            cached = self._evaluate(tokens, cancelled, self._end_of_question(kept, tokens))
+        elif self._evaluated[: len(tokens)] == tokens:
+            cached = len(tokens)
+        else:
+            cached = self._evaluate(tokens, cancelled)
         self._stats = GenerationStats(
             prompt_tokens=len(tokens),
             cached_tokens=cached,
@@ -164,7 +170,6 @@ class LlamaCppEngine:
         kept = self._fit(messages, max_tokens, opening)
         tokens = self._vocabulary.chat(kept, reply_follows=True)
         self._switch(session_id, tokens)
-        self._complete = None
         piece_of = self._vocabulary.piece
         cached = self._evaluate(tokens, cancelled, self._end_of_question(kept, tokens))
         self._stats = GenerationStats(
@@ -276,14 +281,17 @@ class LlamaCppEngine:
     ) -> int:
         """Bring the context to exactly `tokens`, unless cancelled; returns how many it held.
 
-        The last token is always evaluated, because its logits are what is sampled from, and so is
-        the one at `word`, after which the question may be complete.
+        The last token is evaluated because its logits are what is sampled from, and so is the one
+        at `word`, after which the question may be complete; unless just that was done last.
         """
+        self._abort = False
+        if tokens == self._ready == self._evaluated:
+            return len(tokens)
+        self._complete = None
         known = tokens[: len(tokens) - 1 if word is None else word]
         cached = in_common(self._evaluated, known)
         lib.llama_memory_seq_rm(self._memory, 0, cached, -1)
         del self._evaluated[cached:]
-        self._abort = False
         for start in range(cached, len(tokens), _BATCH_TOKENS):
             batch = tokens[start : start + _BATCH_TOKENS]
             at = word - start if word is not None and word >= start else None
@@ -292,6 +300,8 @@ class LlamaCppEngine:
                 break
             if at is not None and at < len(batch):
                 self._complete = probability_of(self._endings, self._logits(at))
+        if not self._abort:
+            self._ready = tokens
         return cached
 
     def _end_of_question(self, messages: Sequence[ChatMessage], tokens: list[int]) -> int | None:
@@ -330,6 +340,7 @@ class LlamaCppEngine:
             batch.logits = wanted
         self._cancelled = cancelled
         self._abort = False
+        self._ready = []
         status = lib.llama_decode(self._context, batch)
         if status == 0:
             self._evaluated += tokens

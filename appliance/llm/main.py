@@ -80,6 +80,8 @@ class _Service:
         """The remote sessions, and when each was opened."""
         self._reading: tuple[ChatMessage, ...] = ()
         """What is read ahead at present, or was last."""
+        self._to_read: Prepare | None = None
+        """What is to be read ahead next."""
         self._worker = Worker("generate")
         self._bound_ms = config.conductor.llm_timeout_ms
         bus.wake_on(self._worker.descriptor)
@@ -90,8 +92,8 @@ class _Service:
         match self._bus.receive():
             case Generate() as request:
                 self._take(request)
-            case Prepare() as request if not self._worker.busy_ms():
-                self._read(request)
+            case Prepare() as request:
+                self._prepare(request)
             case ServiceLevel() as level:
                 self._first_clause_words = level.first_clause_words
                 if level.llm_model != self._wanted:
@@ -109,6 +111,8 @@ class _Service:
                     self._bus.publish(message)
                 case _Tried():
                     self._tell(message)
+        if self._to_read and self._worker.idle:
+            self._read(self._to_read)
         if self._retry and self._worker.idle and self._retry.due(time.monotonic_ns()):
             self._load()
 
@@ -154,10 +158,19 @@ class _Service:
 
     # --- its work --------------------------------------------------------------------------
 
+    def _prepare(self, request: Prepare) -> None:
+        """Read ahead unless there is something to answer; what is out of date goes unread."""
+        if self._worker.has(_PREPARE):
+            self._to_read = request
+            if not begins_with(before_question(request.messages, request.question), self._reading):
+                self._worker.cancel(_PREPARE)
+        elif not self._worker.busy_ms():
+            self._read(request)
+
     def _read(self, request: Prepare) -> None:
         messages = before_question(request.messages, request.question)
         fixed = self._fixed(messages)
-        self._reading = messages
+        self._reading, self._to_read = messages, None
 
         def read(_emit: Emit, cancelled: Cancelled) -> None:
             if self._engine:
@@ -167,6 +180,7 @@ class _Service:
                     session_id=request.session_id,
                     opening=fixed,
                     max_tokens=self._config.llm.max_tokens,
+                    whole=request.whole,
                 )
 
         self._worker.submit(
@@ -205,6 +219,7 @@ class _Service:
         return SpeechStream(splitter)
 
     def _take(self, request: Generate) -> None:
+        self._to_read = None
         if not begins_with(request.messages, self._reading):
             self._worker.cancel(_PREPARE)
         received_ns = time.monotonic_ns()

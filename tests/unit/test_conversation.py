@@ -167,6 +167,38 @@ def test_stable_words_are_read_by_llm_while_they_are_spoken(world: World) -> Non
     assert world.count(Prepare) == before, "not for every word"
 
 
+def test_what_may_be_a_whole_question_is_read_to_where_its_answer_begins(world: World) -> None:
+    start = world.now_ms
+    world.now_ms += 300
+    world.started("u1", start)
+    world.partial("u1", "what is the", "capital?")
+    ahead = world.last(Prepare)
+    assert (ahead.question, ahead.whole) == ("what is the capital?", True)
+    before = world.count(Prepare)
+    world.partial("u1", "What is the capital?")
+    assert world.count(Prepare) == before, "the same words"
+    world.partial("u1", "What is the capital", "of the old")
+    ahead = world.last(Prepare)
+    assert (ahead.question, ahead.whole) == ("What is the capital of the", False)
+
+
+def test_a_question_is_put_to_llm_as_llm_has_read_it(world: World) -> None:
+    start = world.now_ms
+    world.now_ms += 300
+    world.started("u1", start)
+    world.partial("u1", "what is", "the capital of Italy.")
+    world.now_ms += 900
+    world.speech(SpeechPaused, "u1", start, world.now_ms - 100)
+    world.transcript("What is the capital of Italy?")
+    assert world.last(Generate).messages[-1].text == "what is the capital of Italy."
+    world.speech(SpeechEnded, "u1", start, world.now_ms - 100, decided_ns=world.now_ns)
+    world.reply("Rome.", last=True)
+    answer = world.last(Speak).utterance_id
+    world.plays(answer)
+    world.ends(answer, "Rome.")
+    assert world.last(TurnRecord).transcript == "What is the capital of Italy?"
+
+
 # --- speech over the answer --------------------------------------------------------------------
 
 

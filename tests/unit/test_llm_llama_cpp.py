@@ -98,6 +98,21 @@ def test_warming_moves_the_work_ahead(engine):
 
 
 @pytest.mark.models
+def test_of_a_question_read_whole_nothing_is_left_to_evaluate(engine):
+    messages = conversation([], "What is the capital of Italy?")
+    cold = answer(engine, messages)
+    opinion = engine.stats.question_complete
+    answer(engine, [ChatMessage("user", "Something else entirely")])
+    engine.warm(messages, whole=True)
+    assert answer(engine, messages) == cold
+    assert engine.stats.cached_tokens == engine.stats.prompt_tokens
+    assert engine.stats.question_complete == pytest.approx(opinion, rel=0.05)
+    engine.warm(messages, whole=True)
+    engine.warm(messages[:1], session_id="other")
+    assert answer(engine, messages) == cold, "what was read of one session is not said in another"
+
+
+@pytest.mark.models
 def test_the_cache_changes_nothing_but_the_time(engine):
     messages = conversation([], "Name a colour.")
     cold = answer(engine, messages)
