@@ -15,7 +15,14 @@ import msgspec
 
 from appliance.errors import ApplianceError
 from appliance.ipc.bus import subscribe, topic_of
-from appliance.messages import TOPICS, BlocksReady, FrontEndReport, Heartbeat, Message
+from appliance.messages import (
+    TOPICS,
+    BlocksReady,
+    FrontEndReport,
+    Heartbeat,
+    Message,
+    SpeechScores,
+)
 
 _WORDLESS = frozenset(
     (
@@ -32,9 +39,9 @@ _WAIT_MS = 200
 EVENT_TOPICS = tuple(
     topic
     for topic, spec in TOPICS.items()
-    if spec.message not in (BlocksReady, FrontEndReport, Heartbeat)
+    if spec.message not in (BlocksReady, FrontEndReport, Heartbeat, SpeechScores)
 )
-"""All but what comes all the time."""
+"""All but what comes all the time, and what is a curve."""
 
 
 def follow(
