@@ -20,11 +20,16 @@ _BACKCHANNEL_PHRASES = re.compile(
     r"\b(uh huh|mm hm+|m hm+|i see|got it|go on|of course|that's right|all right|makes sense)\b"
 )
 _LONGEST_BACKCHANNEL_WORDS = 4
-_STOP = re.compile(
-    r"(?:(?:oh|ok|okay|no|please|hey|now|just)\s+)*"
+_SILENCE = (
     r"(?:stop(?: it| that| now| please| talking| speaking)*|be quiet|quiet|shut up|silence|hush|"
     r"enough|that's enough|that is enough|cancel(?: that)?|never ?mind|forget it|"
-    r"停|停下|停止|别说了|安静|闭嘴|够了|算了)"
+    r"(?:wait|hold on|hang on)(?: (?:a|one) (?:moment|minute|second|sec))?|"
+    r"(?:just )?(?:a|one) moment|just (?:a|one) (?:minute|second|sec)|"
+    r"停|停下|停止|别说了|安静|闭嘴|够了|算了|等|等等|等一下|稍等)"
+)
+_STOP = re.compile(
+    r"(?:(?:oh|ok|okay|no|please|hey|now|just)\s+)*"
+    rf"{_SILENCE}(?:\s+{_SILENCE})*"
     r"(?:\s+(?:please|now|it|that|thanks|thank you))*"
 )
 _STOP_STARTS = re.compile(

@@ -497,8 +497,12 @@ def test_words_are_what_they_are() -> None:
         assert not is_backchannel(text), text
     for text in ("Stop.", "Okay, stop please", "never mind", "shut up", "That's enough.", "停"):
         assert is_stop(text), text
+    for text in ("Wait, wait.", "Hold on a second.", "Just a moment, please.", "No, stop, stop!"):
+        assert is_stop(text), text
     for text in ("stop the timer", "how do I stop smoking", "", "enough of that, what's next"):
         assert not is_stop(text), text
+    for text in ("wait for me", "One minute.", "Hold on, what is the capital of Spain?"):
+        assert not is_stop(text), text  # a minute may be how long a timer runs
     assert starts_interruption("no I meant the other one")
     assert not starts_interruption("nobody knows")
     assert is_echo("capital of Italy", ["Rome is the capital of Italy."])
