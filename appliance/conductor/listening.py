@@ -284,8 +284,7 @@ class Listening(Overlapping):
             return
         if segment.request is None or segment.speech_end_ns != event.speech_end_ns:
             segment.spans = merge_spans(segment.spans, self._attention.meant_spans(event))
-            self._transcribe(segment)
-            turn.commit_at_ns = 0
+            self._transcribe(segment)  # what is planned for the silence stands
         segment.fell_silent(event)
         segment.ended = segment.paused = True
         if event.more_follows:

@@ -105,6 +105,25 @@ def test_without_an_opinion_silence_alone_ends_the_turn(world: World) -> None:
     assert world.taker.state == "thinking"
 
 
+@pytest.mark.parametrize("later_ms", [0, 20, -20])
+def test_what_sounds_unfinished_is_waited_for_beyond_the_end_of_the_segment(
+    world: World, later_ms: int
+) -> None:
+    """At the segment's end vad knows a little better when speech ended than in the pause."""
+    start, end = asked(world, text="How do you say")
+    world.sounds_finished("u1", end, 0.1)
+    world.reply("Say what?", question_complete=0.02)
+    world.now_ms = end + SETTINGS.fallback_ms + 50
+    world.speech(SpeechEnded, "u1", start, end + later_ms, decided_ns=world.now_ns)
+    if later_ms:
+        world.transcript("How do you say")
+    assert world.taker.state == "listening"
+    world.now_ms = end + 1_150
+    world.started("u2", world.now_ms - 250)
+    assert world.taker.state == "listening"
+    assert world.count(TurnRecord) == 0, "it is the same turn"
+
+
 def test_an_opinion_about_an_earlier_pause_counts_no_more(world: World) -> None:
     start, end = asked(world)
     world.resumes("u1", start)
