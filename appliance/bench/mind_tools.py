@@ -15,7 +15,7 @@ from appliance.llm.prompt import opening
 from appliance.messages import ChatMessage
 from appliance.mind.belongings import Belongings
 from appliance.mind.main import make_mind
-from appliance.mind.tools import calculator_tool, clock_tool, grammar, parse
+from appliance.mind.tools import calculator_tool, clock_tool, grammar, offer, parse
 from appliance.mind.understanding.arithmetic import calculate, spoken
 
 PERMISSIONS = ("timers", "notes")
@@ -81,15 +81,12 @@ def measure(brain: Brain) -> tuple[dict[str, float], list[dict[str, Any]]]:
 def _measured(brain: Brain, registry: Any) -> tuple[dict[str, float], list[dict[str, Any]]]:  # noqa: ANN401
     tools = registry.granted(PERMISSIONS)
     rules, llm = grammar(tools), brain.config.llm
-    offered = "Tools that may be called:\n" + "\n".join(
-        f"- {t.name}: {t.description}" for t in tools
-    )
     opened = opening(llm.system_prompt, llm.model)
     calls = valid = choice = right = 0
     wrong: list[dict[str, Any]] = []
     for request in REQUESTS:
         text, call = brain.mind.generate(
-            (*opened, ChatMessage("user", f"{request.text}\n{offered}")),
+            (*opened, ChatMessage("user", f"{request.text}\n{offer(tools, request.text)}")),
             max_tokens=60,
             grammar=rules,
         )

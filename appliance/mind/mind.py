@@ -25,7 +25,7 @@ from appliance.mind.perspective import for_speech
 from appliance.mind.recall import chinese_words, is_personal
 from appliance.mind.sayings import phrase
 from appliance.mind.skills import Act, Outcome, Plan, Skills, Voice
-from appliance.mind.tools import Registry, Tool, parse
+from appliance.mind.tools import Registry, Tool, offer, parse
 from appliance.mind.tools.registry import Language
 from appliance.mind.understanding import (
     LAST_RESORT,
@@ -280,8 +280,7 @@ class Mind:
         tools = self._tools_about(asked.question)
         facts = asked.facts
         if tools:
-            offered = "\n".join(f"- {tool.name}: {tool.description}" for tool in tools)
-            facts = "\n".join(filter(None, (facts, f"Tools that may be called:\n{offered}")))
+            facts = "\n".join(filter(None, (facts, offer(tools, asked.question))))
         return _with(
             considered,
             question=asked.question if asked.question != asked.text else "",

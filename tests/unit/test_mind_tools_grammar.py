@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from test_mind_tools import World
 
-from appliance.mind.tools import grammar, parse
+from appliance.mind.tools import grammar, offer, parse
 
 MODELS = Path(__file__).parents[2] / "models"
 
@@ -52,6 +52,15 @@ def test_the_grammar_has_every_tool_and_bounded_size() -> None:
         assert f'\\"{name}\\"' in text
     assert len(text) < 20_000
     assert "call" not in grammar([])
+
+
+def test_an_offer_shows_how_to_call_and_ends_with_the_question() -> None:
+    tools = World().registry.granted(("timers",))
+    text = offer(tools, "Which timers run?")
+    assert all(f"- {tool.name}: {tool.description}" in text for tool in tools)
+    form = text[text.index("{") : text.index("}}") + 2]
+    assert parse(form) is not None
+    assert text.endswith("Which timers run?")
 
 
 def test_a_tool_that_is_not_granted_is_not_in_the_grammar() -> None:

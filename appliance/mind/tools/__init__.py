@@ -1,6 +1,6 @@
 """What the appliance can do when asked: the registry, the shipped tools, servers of others."""
 
-from appliance.mind.tools.grammar import ToolCall, call_schema, grammar, parse
+from appliance.mind.tools.grammar import ToolCall, call_schema, grammar, offer, parse
 from appliance.mind.tools.mcp import McpClient, McpServer
 from appliance.mind.tools.notes import NOTE_DECODER, Note, Notes
 from appliance.mind.tools.registry import Registry, Tool, ToolError, ToolResult, typed_tool
@@ -29,6 +29,7 @@ __all__ = [
     "clock_tool",
     "grammar",
     "note_tools",
+    "offer",
     "parse",
     "places_tool",
     "status_tool",

@@ -69,6 +69,20 @@ def grammar(tools: Iterable[Tool[Any]]) -> str:
     return f"root ::= call | text\ntext ::= {_PLAIN_TEXT}\n{_CHARACTER}\n{rules}\n"
 
 
+def offer(tools: Iterable[Tool[Any]], question: str) -> str:
+    """What a model is told of tools behind a question: how one is called, and the question again.
+
+    Small models call nothing without the form in front of them, and fill the arguments from
+    elsewhere when a list stands between the question and the answer.
+    """
+    offered = "\n".join(f"- {tool.name}: {tool.description}" for tool in tools)
+    return (
+        "If one of these tools does it, answer with its call alone, such as "
+        '{"name": "...", "arguments": {}}; if none does, answer in words:\n'
+        f"{offered}\nI asked: {question}"
+    )
+
+
 def parse(answer: str) -> ToolCall | None:
     """The call in a finished answer; None when it is text, or a call that was cut off.
 
