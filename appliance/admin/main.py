@@ -15,13 +15,14 @@ from appliance.config import Config
 from appliance.errors import ApplianceError
 from appliance.events import EVENT_TOPICS
 from appliance.ipc.bus import Bus
-from appliance.messages import FrontEndReport, heartbeat_topic
+from appliance.messages import FrontEndReport, SpeechScores, heartbeat_topic
 from appliance.processes import PROCESSES
 
 TOPICS = (
     *(heartbeat_topic(name) for name in PROCESSES),
     *EVENT_TOPICS,
     FrontEndReport.topic,
+    SpeechScores.topic,
 )
 HOST = "127.0.0.1"
 logger = logging.getLogger(__name__)
