@@ -178,9 +178,9 @@ class ApplianceClient:
         return self._board.snapshot(time.monotonic_ns())
 
     def working_pid(self, process: str) -> int:
-        """Process id of the instance that does a process's work; 0 when none is ready."""
+        """Process id of the instance that does a process's work; 0 when none does."""
         for label, entry in self._board.snapshot(time.monotonic_ns())["processes"].items():
-            if label.split(".")[0] == process and entry["state"] == "ready":
+            if label.split(".")[0] == process and entry["state"] in ("ready", "degraded"):
                 pid: int = entry["pid"]
                 return pid
         return 0

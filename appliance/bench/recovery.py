@@ -28,6 +28,8 @@ def kill_once(client: ApplianceClient, process: str) -> tuple[float, float]:
     """
     client.wait_ready(_BOUND_S)
     victim = client.working_pid(process)
+    if not victim:  # a signal to 0 is one to this very process group
+        raise ApplianceError(f"{process} is not at work: see its lines in the log")
     os.kill(victim, signal.SIGKILL)
     killed = time.monotonic()
     lost_ms = 0.0

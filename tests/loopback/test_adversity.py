@@ -175,6 +175,7 @@ def test_a_process_that_worked_is_started_again_whatever_stops_it_for_a_while(
 ) -> None:
     port = rig.config.admin.port
     victim = client.working_pid("admin")
+    assert victim > 0, "0 is this very process group"
     os.kill(victim, signal.SIGKILL)
     with socket.socket() as thief:
         thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

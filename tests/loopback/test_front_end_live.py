@@ -327,6 +327,7 @@ def test_the_echo_stays_away_when_capture_is_killed(
     with answering(rig, f"{ANSWER} {ANSWER}"):
         started_ns, _ = ears.until(PlaybackStarted, 20)
         ears.for_s(4)
+        assert victim > 0, "0 is this very process group"
         os.kill(victim, signal.SIGKILL)
         back_ns, _ = ears.until(AudioGap, 20, since_ns=started_ns)
         ended_ns, _ = ears.until(PlaybackEnded, 60, since_ns=started_ns)

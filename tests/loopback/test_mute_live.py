@@ -69,6 +69,7 @@ def test_muted_nothing_is_heard_even_after_a_kill(rig: Rig) -> None:
         with pytest.raises(ApplianceError, match="the microphones are muted"):
             client.ask_recording(Path(QUESTION))
         victim = client.working_pid("capture")
+        assert victim > 0, "0 is this very process group"
         os.kill(victim, signal.SIGKILL)
         assert client.wait_for(lambda: client.working_pid("capture") not in (0, victim), 10)
         assert loudest(rig, 50) == 0

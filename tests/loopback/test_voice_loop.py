@@ -207,6 +207,7 @@ def test_a_killed_process_comes_back_alone_and_the_loop_works_again(rig: Rig, pr
         assert client.wait_ready(30)
         before = client.status()["processes"]
         victim = client.working_pid(process)
+        assert victim > 0, "0 is this very process group"
         os.kill(victim, signal.SIGKILL)
         killed_at = time.monotonic()
 
@@ -243,6 +244,7 @@ def test_a_kill_in_the_middle_of_a_turn_never_ends_in_silence(rig: Rig, process:
         victim = client.working_pid(process)
         player = _Player(rig, question)
         assert client.wait_for(lambda: client.floor == moment.get(process, "thinking"), 30)
+        assert victim > 0, "0 is this very process group"
         os.kill(victim, signal.SIGKILL)
         killed_frame = loudspeaker.frames
         player.join()
