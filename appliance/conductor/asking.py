@@ -130,7 +130,7 @@ class Asking:
             return
         considered = turn.considered
         question = (considered.question if considered else "") or turn.asked
-        if same_words(question, turn.prepared):
+        if turn.prepared and same_words(question, turn.prepared):
             question = turn.prepared  # as llm has read it
         facts = considered.facts if considered else ""
         turn.generate = Generate(

@@ -201,6 +201,13 @@ def test_what_may_be_a_whole_question_is_read_to_where_its_answer_begins(world: 
     assert (ahead.question, ahead.whole) == ("What is the capital of the", False)
 
 
+@pytest.mark.parametrize("text", ["???", "🎉"])
+def test_a_question_without_words_is_put_to_llm_as_it_is(world: World, text: str) -> None:
+    _, out = world.taker.ask(text, world.now_ns)
+    world.sent += out
+    assert world.last(Generate).messages[-1].text == text
+
+
 def test_a_question_is_put_to_llm_as_llm_has_read_it(world: World) -> None:
     start = world.now_ms
     world.now_ms += 300
