@@ -21,6 +21,7 @@ from appliance.ipc.audio_ring import RingWriter
 from appliance.ipc.bus import Bus
 from appliance.messages import (
     Cancel,
+    Floor,
     Message,
     NearEnd,
     Pause,
@@ -52,7 +53,7 @@ TOPICS = tuple(
     message.topic
     for message in (
         *(Speak, Release, Pause, Restore, Cancel),
-        *(NearEnd, Ringing, SpeechSettings, Sessions),
+        *(NearEnd, Ringing, SpeechSettings, Sessions, Floor),
     )
 )
 _RETRY_MS = 50
@@ -99,6 +100,8 @@ class Service:
         self._loudspeaker = loudspeaker
         self._synthesiser = Synthesiser(engine, self._play, prepared)
         self._prepare_after_ns = time.monotonic_ns() + _PREPARE_AFTER_NS
+        self._engaged: set[str] = set()
+        """Sessions in which somebody speaks or waits for an answer: the processor is theirs."""
         self._ahead_ms = ahead_ms
         self._progress = Progress()
         self._outlets = Outlets(bus, loudspeaker, open_ring, gain_db=gain_db, duck_db=duck_db)
@@ -179,8 +182,14 @@ class Service:
                 find = self._outlets.find_or_open if ids else self._outlets.find
                 if outlet := find(session_id):
                     outlet.ring(ids, now_ns)
+            case Floor(session_id=session_id, state="idle"):
+                self._engaged.discard(session_id)
+            case Floor(session_id=session_id):
+                self._engaged.add(session_id)
+                self._synthesiser.stop_preparing()
             case Sessions():
                 for session_id in self._outlets.gone(message):
+                    self._engaged.discard(session_id)
                     self._close(session_id)
                 for session in message.open:  # its ring is there before its first answer
                     self._outlets.find_or_open(session.session_id)
@@ -332,7 +341,7 @@ class Service:
             utterance = self._utterances[utterance_id]
             utterance.served_ns = now_ns
             self._synthesiser.step(utterance, self._progress.duration_ms(utterance_id))
-        elif not self._utterances and now_ns > self._prepare_after_ns:
+        elif not (self._utterances or self._engaged) and now_ns > self._prepare_after_ns:
             self._synthesiser.prepare()
 
     def _note_synthesis(self) -> None:

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from tts_room import BLOCK, RATE_HZ, Room, cancel, loud_ms, near_end, release, speak
 
-from appliance.messages import PiecePlayed, PlaybackDucked, PlaybackStarted, Restore
+from appliance.messages import (
+    Floor,
+    FloorState,
+    PiecePlayed,
+    PlaybackDucked,
+    PlaybackStarted,
+    Restore,
+)
 from appliance.tts import service as service_module
 
 
@@ -314,6 +321,29 @@ def test_prepared_texts_are_ready_and_give_way(
     room.play(600)
     assert room.ended("b").played_text == "One moment."
     room.voice.gate.set()
+    room.close()
+
+
+def test_nothing_is_prepared_while_somebody_speaks_or_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def floor(state: FloorState, session_id: str) -> Floor:
+        return Floor(session_id=session_id, state=state, turn_id="t", since_ns=0)
+
+    room = Room(tmp_path, monkeypatch, prepared=["One moment."])  # type: ignore[arg-type]
+    room.now_ns += service_module._PREPARE_AFTER_NS + 1
+    room.voice.gate.clear()
+    room.service.step()
+    room.send(floor("listening", "local"))
+    assert room.voice.interruptions == 1
+    room.voice.gate.set()
+    room.settle()
+    room.send(floor("listening", "a"), floor("thinking", "local"), floor("idle", "local"))
+    room.settle()
+    assert room.voice.spoken == []
+    room.send(floor("idle", "a"))
+    room.settle()
+    assert room.voice.spoken == ["One", "moment."]
     room.close()
 
 
