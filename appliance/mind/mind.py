@@ -24,7 +24,7 @@ from appliance.mind.memory import Fact, Memory, Who, for_model
 from appliance.mind.perspective import for_speech
 from appliance.mind.recall import chinese_words, is_personal
 from appliance.mind.sayings import phrase
-from appliance.mind.skills import Act, Outcome, Plan, Skills, Voice
+from appliance.mind.skills import Act, Outcome, Plan, Skills, Voice, plan_of
 from appliance.mind.tools import Registry, Tool, offer, parse
 from appliance.mind.tools.registry import Language
 from appliance.mind.understanding import (
@@ -236,7 +236,7 @@ class Mind:
                 understood = followed
         plan = Plan()
         if understood is not None:
-            found = self.skills.plan(understood, voice, session.last_reply)
+            found = plan_of(self.skills, understood, voice, session.last_reply)
             plan, understood = (found, understood) if found else (plan, None)
         last_resort = understood is not None and understood.intent in LAST_RESORT
         if last_resort and self._tools_about(question):
