@@ -14,7 +14,11 @@ def all_messages() -> set[type[Message]]:
         for kind in todo.pop().__subclasses__():
             found.add(kind)
             todo.append(kind)
-    return {kind for kind in found if kind.__module__ == messages.__name__}
+    return {kind for kind in found if kind.__module__.startswith(f"{messages.__name__}.")}
+
+
+def test_every_message_is_had_from_the_package():
+    assert {kind.__name__ for kind in all_messages()} <= set(messages.__all__)
 
 
 def test_every_topic_has_one_publisher_that_exists():
