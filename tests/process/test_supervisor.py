@@ -22,7 +22,7 @@ from appliance.loopback.virtual_devices import LOUDSPEAKER, MICROPHONE, VirtualD
 from appliance.messages import SayText
 
 pytestmark = [pytest.mark.models, pytest.mark.slow]
-PROJECT = Path(configuration.__file__).parents[1]
+PROJECT = configuration.PROJECT_ROOT
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from appliance import config
 from appliance.config import Config, Section
+from appliance.config.loading import tomllib
 from appliance.errors import ApplianceError
 
 HEAD = "# comment\n\n"
@@ -63,7 +64,7 @@ def test_the_files_of_the_project_are_valid():
     folder = config.PROJECT_ROOT / "config"
     assert config.load(folder / "appliance.toml")
     for profile in (folder / "profiles").glob("*.toml"):
-        table = config.tomllib.loads(profile.read_text())
+        table = tomllib.loads(profile.read_text())
         assert Config.model_validate(table), profile
 
 
