@@ -32,6 +32,9 @@ from appliance.messages import (
     AudioGap,
     BlocksReady,
     Floor,
+    FloorIs,
+    FloorState,
+    GetFloor,
     Heartbeat,
     InjectAudio,
     InjectProgress,
@@ -52,6 +55,10 @@ CREDIT_SAMPLES = 2 * RATE_HZ
 LEAD_IN_SAMPLES = RATE_HZ // 2
 """Silence before a recording, so that its first word has a beginning."""
 _POLL_MS = 50
+_FLOOR_BOUND_MS = 500
+"""A conductor answers within milliseconds; one that does not is asked again at its next beat."""
+_CONDUCTOR_BOUND_S = 5.0
+_NO_ANSWER = "The appliance does not answer. See 'appliance status', or start it: scripts/run"
 _ANSWER_BOUND_S = 60.0
 """Longest silence before or within an answer."""
 _SILENT_START_S = 60
@@ -100,9 +107,9 @@ class ApplianceClient:
         self._bus = subscribe(
             self._runtime_dir,
             [
+                Floor.topic,  # before the heartbeats: who hears these will not miss the next floor
                 *(heartbeat_topic(name) for name in PROCESSES),
                 AudioGap.topic,
-                Floor.topic,
                 MuteState.topic,
                 TurnRecord.topic,
                 ring_topic(SPEAKER_RING.name),
@@ -114,7 +121,9 @@ class ApplianceClient:
         self._played_s = 0.0
         """When the loudspeaker last played something, by this process's clock."""
         self._records: deque[TurnRecord] = deque(maxlen=1_000)
-        self.floor = "idle"
+        self.floor: FloorState | None = None
+        """Who has the floor; None until the conductor that is there has said so."""
+        self._conductor_life = 0
         self._mute: MuteState | None = None
 
     def __enter__(self) -> ApplianceClient:
@@ -141,6 +150,8 @@ class ApplianceClient:
         match message:
             case Heartbeat():
                 self._board.note(message, time.monotonic_ns())
+                if message.process == "conductor":
+                    self._note_conductor(message)
             case BlocksReady():
                 self._speaker.announced(message, rewind_blocks=1)
                 self._played.extend(self._speaker.read())
@@ -152,6 +163,21 @@ class ApplianceClient:
             case MuteState():
                 self._mute = message
         return message
+
+    def _note_conductor(self, beat: Heartbeat) -> None:
+        """A floor is published when it changes: what came before must be asked for."""
+        if beat.life != self._conductor_life:
+            self._conductor_life, self.floor = beat.life, None
+        if self.floor is not None or beat.state == "starting":
+            return
+        client = Client(self._runtime_dir, "conductor")
+        try:
+            client.send(GetFloor())
+            match client.receive(_FLOOR_BOUND_MS):
+                case FloorIs(state=state):
+                    self.floor = state
+        finally:
+            client.close()
 
     def wait_for(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Listen until the condition holds; False when the time is up before."""
@@ -219,7 +245,7 @@ class ApplianceClient:
         try:
             client.send(request)
             answer: Any = None
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + _CONDUCTOR_BOUND_S
             while answer is None and time.monotonic() < deadline:
                 answer = client.receive(0)
                 self.pump(10)
@@ -230,9 +256,7 @@ class ApplianceClient:
                 return turn_id
             case Refused(reason=reason):
                 raise ApplianceError(f"The appliance refuses: {reason}.")
-        raise ApplianceError(
-            "The appliance does not answer. See 'appliance status', or start it: scripts/run"
-        )
+        raise ApplianceError(_NO_ANSWER)
 
     def mute(self, muted: bool) -> None:
         """Mute the microphones, or listen again; kept until it is asked for otherwise.
@@ -272,6 +296,8 @@ class ApplianceClient:
             )
         instance = self._board.active_instance("capture")
         assert instance is not None
+        if not self.wait_for(lambda: self.floor is not None, _CONDUCTOR_BOUND_S):
+            raise ApplianceError(_NO_ANSWER)
         if not self.wait_for(lambda: self.floor == "idle", _ANSWER_BOUND_S):
             raise ApplianceError("The appliance is busy with another turn; try again later.")
         self._to_conductor(Attend(for_ms=_MEANT_MS))
@@ -286,7 +312,7 @@ class ApplianceClient:
             return record.source == "speech" and record.speech_end_ns >= started_ns
 
         if not self.wait_for(
-            lambda: self.floor != "idle" or any(ours(r) for r in self._records), _SILENT_END_S
+            lambda: self._engaged() or any(ours(r) for r in self._records), _SILENT_END_S
         ):
             raise ApplianceError(f"Nobody speaks in {name}: no speech was found in it.")
         answer = self._answer(ours)
@@ -329,8 +355,12 @@ class ApplianceClient:
                     "capture stopped taking the recording. See 'appliance status'."
                 )
 
+    def _engaged(self) -> bool:
+        """Whether somebody is known to have the floor."""
+        return self.floor not in (None, "idle")
+
     def _heard(self, started_ns: int) -> bool:
-        return self.floor != "idle" or any(r.speech_end_ns > started_ns for r in self._records)
+        return self._engaged() or any(r.speech_end_ns > started_ns for r in self._records)
 
     def _answered(self, started_ns: int) -> bool:
         return self.floor == "speaking" or any(r.audible_ns > started_ns for r in self._records)

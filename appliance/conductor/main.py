@@ -27,6 +27,8 @@ from appliance.messages import (
     Done,
     EndOfTurn,
     Floor,
+    FloorIs,
+    GetFloor,
     Message,
     MuteState,
     NearEnd,
@@ -177,6 +179,8 @@ class _Conductor:
             case Attend(for_ms=for_ms):
                 self._conversations.local.attend(for_ms, now_ns)
                 answer = Accepted()
+            case GetFloor():
+                answer = FloorIs(state=self._conversations.local.state)
             case _:
                 answer = Refused(reason="the conductor does not take this request")
         self._bus.reply(client, answer)

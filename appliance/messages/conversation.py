@@ -12,7 +12,7 @@ FloorState = Literal["idle", "listening", "thinking", "speaking"]
 
 
 class Floor(Message, frozen=True, kw_only=True):
-    """Who has the floor in a session; sent on every change."""
+    """Who has the floor in a session; sent on every change. `GetFloor` asks for the present one."""
 
     topic: ClassVar[str] = "conductor.floor"
     session_id: str

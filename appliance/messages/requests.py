@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from appliance.messages.base import Message
+from appliance.messages.conversation import FloorState
 from appliance.messages.rings import Span
 from appliance.processes import LOCAL_SESSION
 
@@ -69,6 +70,17 @@ class Attend(Message, frozen=True, kw_only=True, tag=True):
     """To the conductor: what is said from now on is meant for the appliance, as after its name."""
 
     for_ms: int
+
+
+class GetFloor(Message, frozen=True, kw_only=True, tag=True):
+    """To the conductor: who has the floor of the local session? For who came after the last
+    `Floor`. Answered by `FloorIs`."""
+
+
+class FloorIs(Message, frozen=True, kw_only=True, tag=True):
+    """Who has the floor at present."""
+
+    state: FloorState
 
 
 class TimerItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,6 +186,8 @@ Request = (
     | SetFrontEndBypass
     | SetMute
     | Attend
+    | GetFloor
+    | FloorIs
     | ListMind
     | MindIs
     | CancelTimer
