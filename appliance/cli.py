@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -11,16 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from appliance import __version__
 from appliance import config as configuration
+from appliance.admin.cli import pair
 from appliance.bench.cli import app as bench_app
 from appliance.capture.cli import front_end
+from appliance.config.cli import app as config_app
 from appliance.errors import ApplianceError
 from appliance.models.cli import app as models_app
+from appliance.terminal import JsonOption, console, notes, print_json
 
 if TYPE_CHECKING:
     from appliance.client import Answer, ApplianceClient
@@ -31,7 +32,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-config_app = typer.Typer(help="Show or check the configuration.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(config_app, name="config")
 app.add_typer(bench_app, name="bench")
@@ -39,11 +39,6 @@ app.command("front-end")(front_end)
 
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
-# in a pipe a line stays a line, however long it is
-console = Console(soft_wrap=not sys.stdout.isatty())
-notes = Console(stderr=True, soft_wrap=not sys.stderr.isatty())
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", help="Another configuration file.", envvar=configuration.ENV_CONFIG),
@@ -65,10 +60,6 @@ def _root(
 ) -> None:
     if config is not None:
         os.environ[configuration.ENV_CONFIG] = str(config.resolve())  # for the processes too
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
 # --- run ---------------------------------------------------------------------------------------
@@ -200,7 +191,7 @@ def ask(
     if out is not None:
         answer.save(out)
     if as_json:
-        _print_json(answer.to_json(out))
+        print_json(answer.to_json(out))
     else:
         _print_answer(answer)
 
@@ -280,7 +271,7 @@ def status(as_json: JsonOption = False) -> None:
         if "pid" in entry:
             entry.update(resources(entry["pid"]))
     if as_json:
-        _print_json(state)
+        print_json(state)
     else:
         _print_status(state)
     if not state["ready"]:
@@ -335,38 +326,7 @@ def events(
         return
 
 
-@app.command()
-def pair(
-    *,
-    reset: Annotated[
-        bool, typer.Option("--reset", help="Forget everybody first: for a lost password.")
-    ] = False,
-) -> None:
-    """Show the code with which the panel's first owner signs up."""
-    from appliance.admin.encryption import read_fingerprint
-    from appliance.admin.pairing import read_code
-    from appliance.admin.settings import PanelSettings
-    from appliance.admin.store import Accounts
-
-    config = configuration.load()
-    settings = PanelSettings.of(config)
-    if reset:
-        Accounts(settings.data_path(config)).reset()
-        console.print("Nobody has an account any more. Start the appliance anew to pair it again.")
-        return
-    if fingerprint := read_fingerprint(config.runtime_path):
-        console.print(f"SHA-256 of this box's certificate authority:\n{fingerprint}")
-        console.print(f"How other devices come to trust it: http://localhost:{settings.port}/trust")
-    code = read_code(config.runtime_path)
-    if code is None and fingerprint:
-        console.print("The panel has its owner ('appliance pair --reset' forgets a lost password).")
-        return
-    if code is None:
-        raise ApplianceError(
-            "The panel waits for nobody: either the appliance does not run ('appliance run'), or "
-            "it has an owner already ('appliance pair --reset' forgets a lost password)."
-        )
-    console.print(f"{code}   (enter it at http://localhost:{settings.port}/)")
+app.command()(pair)
 
 
 @app.command()
@@ -391,7 +351,7 @@ def doctor(
         findings += examine_echo(config)
     healthy = all(finding.verdict != "error" for finding in findings)
     if as_json:
-        _print_json({"healthy": healthy, "findings": [asdict(finding) for finding in findings]})
+        print_json({"healthy": healthy, "findings": [asdict(finding) for finding in findings]})
     else:
         marks = {"ok": "[green]ok[/]", "warning": "[yellow]look[/]", "error": "[red]fix[/]"}
         for finding in findings:
@@ -417,7 +377,7 @@ def devices(as_json: JsonOption = False) -> None:
     finally:
         portaudio.terminate()
     if as_json:
-        _print_json([asdict(device) for device in found])
+        print_json([asdict(device) for device in found])
         return
     if not found:
         console.print("No audio devices. 'appliance run' then works on virtual ones.")
@@ -432,36 +392,3 @@ def devices(as_json: JsonOption = False) -> None:
             device.stable_id,
         )
     console.print(table)
-
-
-@config_app.command("show")
-def config_show(as_json: JsonOption = False) -> None:
-    """Show every key with the value in force and what it means."""
-    config = configuration.load()
-    if as_json:
-        _print_json(config.model_dump())
-        return
-    _show_section(config, "")
-
-
-def _show_section(section: configuration.Section, name: str) -> None:
-    fields = type(section).model_fields
-    values = {key: getattr(section, key) for key in fields}
-    if name:
-        console.print(f"\n[bold]\\[{name}][/]")
-    for key, value in values.items():
-        if not isinstance(value, configuration.Section):
-            text = " ".join((fields[key].description or "").replace("``", "'").split())
-            shown = json.dumps(value)
-            console.print(f"{key} = {escape(shown)}", f"[dim]# {escape(text)}[/]" if text else "")
-    for key, value in values.items():
-        if isinstance(value, configuration.Section):
-            _show_section(value, key)
-
-
-@config_app.command("check")
-def config_check() -> None:
-    """Say whether the configuration is valid; what is wrong with it otherwise."""
-    path = configuration.default_path()
-    configuration.load(path)
-    console.print(f"{path} is valid.")
