@@ -33,7 +33,7 @@ from appliance.bench.report import machine, report
 from appliance.config import PROJECT_ROOT
 from appliance.errors import ApplianceError
 from appliance.llm.loading import load_engine
-from appliance.mind.main import INTENTS, LANGUAGES
+from appliance.mind.making import INTENTS, LANGUAGES
 from appliance.mind.understanding import load
 
 logger = logging.getLogger(__name__)

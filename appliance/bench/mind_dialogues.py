@@ -12,7 +12,7 @@ from typing import Any
 from appliance.bench.rig import private_appliance
 from appliance.client import ApplianceClient
 from appliance.config import PROJECT_ROOT
-from appliance.mind.main import INTENTS, LANGUAGES
+from appliance.mind.making import INTENTS, LANGUAGES
 from appliance.mind.understanding import load
 
 if sys.version_info >= (3, 11):

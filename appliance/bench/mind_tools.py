@@ -14,7 +14,7 @@ from appliance.config import Config, MindConfig
 from appliance.llm.prompt import opening
 from appliance.messages import ChatMessage
 from appliance.mind.belongings import Belongings
-from appliance.mind.main import make_mind
+from appliance.mind.making import make_mind
 from appliance.mind.tools import calculator_tool, clock_tool, grammar, offer, parse
 from appliance.mind.understanding.arithmetic import calculate, spoken
 

@@ -1,7 +1,7 @@
 """The mind process: understands, remembers and does what needs no language model.
 
 The loop considers questions within milliseconds; whatever waits for the disk, a tool or another
-process is done by a worker, one deed after the other.
+process is an errand, one after the other.
 """
 
 from __future__ import annotations
@@ -10,20 +10,17 @@ import gc
 import logging
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
-from appliance.config import PROJECT_ROOT, Config
-from appliance.errors import ApplianceError
+from appliance.config import Config
 from appliance.health import Board
 from appliance.ipc.bus import Bus, Client
 from appliance.ipc.sessions import OpenSessions
-from appliance.ipc.worker import Cancelled, Emit, Worker
 from appliance.messages import (
-    LOCAL_SESSION,
     Accepted,
     CancelTimer,
     Commit,
@@ -39,7 +36,6 @@ from appliance.messages import (
     MindIs,
     Refused,
     Request,
-    Ringing,
     ServiceLevel,
     Sessions,
     SetMute,
@@ -48,27 +44,16 @@ from appliance.messages import (
     TurnRecord,
     heartbeat_topic,
 )
+from appliance.mind.bells import Bells
 from appliance.mind.belongings import Belongings
-from appliance.mind.cache import ResponseCache
-from appliance.mind.clocks import WakeUp
-from appliance.mind.mind import Mind
+from appliance.mind.errands import Errands, Then
+from appliance.mind.making import INTENTS, LANGUAGES, make_mind
 from appliance.mind.sayings import phrase
-from appliance.mind.skills import OWNER, Act, Outcome, Skills, rings
-from appliance.mind.store import StoreError
-from appliance.mind.timer_items import Wakes
-from appliance.mind.tools import (
-    McpClient,
-    McpServer,
-    Registry,
-    ToolError,
-    grammar,
-    note_tools,
-    places_tool,
-    status_tool,
-    timer_tools,
-)
+from appliance.mind.skills import OWNER, Act, Outcome
+from appliance.mind.store import StoreCorruptError
+from appliance.mind.tools import McpClient, McpServer, ToolError, grammar
 from appliance.mind.tools.registry import Language, Tool
-from appliance.mind.understanding import Understanding, load
+from appliance.mind.understanding import load
 from appliance.processes import PROCESSES
 
 logger = logging.getLogger(__name__)
@@ -81,14 +66,8 @@ TOPICS = (
     Sessions.topic,
     *(heartbeat_topic(name) for name in PROCESSES if name != "mind"),
 )
-INTENTS = PROJECT_ROOT / "config" / "intents"
-LANGUAGES = ("en", "zh")
 _REPEAT_NS = 1_000_000_000
 _TICK_MS = 500
-_RINGS_NS = 10 * 60 * 1_000_000_000
-"""Whoever has not come by then is not there."""
-_DEED_BOUND_MS = 70_000
-"""Longer than any tool may take."""
 _MUTE_MS = 1_000
 
 
@@ -106,61 +85,6 @@ def main(config: Config, bus: Bus) -> None:
         service.close()
 
 
-@dataclass(frozen=True)
-class _Looked:
-    """From the worker: how things stand with timers and alarms."""
-
-    text: str
-    """What is said of those that fell due."""
-    ids: tuple[str, ...]
-    """What rings."""
-    wakes: Wakes
-
-
-@dataclass(frozen=True)
-class _Listed:
-    """From the worker: what the panel shows."""
-
-    client: bytes
-    timers: tuple[TimerItem, ...]
-    facts: tuple[FactItem, ...]
-
-
-@dataclass(frozen=True)
-class _Did:
-    """From the worker: a deed is done."""
-
-    request: Commit
-    outcome: Outcome
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """From the worker: what a request of the panel gets."""
-
-    client: bytes
-    answer: Request
-
-
-@dataclass(frozen=True)
-class _Silenced:
-    """From the worker: nothing rings any more."""
-
-
-@dataclass(frozen=True)
-class _Found:
-    """From the worker: tools of other programs."""
-
-    tools: list[Tool[Any]]
-
-
-@dataclass(frozen=True)
-class _Broken:
-    """From the worker: the store cannot go on."""
-
-    error: str
-
-
 class _Service:
     def __init__(self, config: Config, bus: Bus, belongings: Belongings) -> None:
         self._config = config
@@ -170,25 +94,23 @@ class _Service:
         self._clients: list[McpClient] = []
         understandings = {language: load(INTENTS, language) for language in LANGUAGES}
         self._mind = make_mind(config, belongings, understandings, self._states)
-        self._worker, self._clockwork = Worker("deeds"), Worker("timers")
-        self._wake_up = WakeUp()
-        self._told: dict[str, SpeechSettings] = {}
+        self._language: Language = "zh" if config.asr.language == "zh" else "en"
+        self._deeds, self._clockwork = Errands("deeds"), Errands("timers")
+        self._bells = Bells(belongings, self._clockwork, bus.publish, self._language)
         self._sessions = OpenSessions()
         self._repeat_ns = 0
-        self._ringing = Ringing(session_id=LOCAL_SESSION, ids=(), text="")
-        self._rang_ns = 0
         self._tts_life = 0
-        bus.wake_on(self._worker.descriptor)
+        bus.wake_on(self._deeds.descriptor)
         bus.wake_on(self._clockwork.descriptor)
-        bus.wake_on(self._wake_up.descriptor)
-        bus.busy = self._worker.busy_ms
-        bus.hung = lambda: self._worker.hung() or self._clockwork.hung()
+        bus.wake_on(self._bells.descriptor)
+        bus.busy = self._deeds.busy_ms
+        bus.hung = lambda: self._deeds.hung() or self._clockwork.hung()
 
     def start(self) -> None:
         """What rang before a restart rings again; other programs' tools are asked for."""
-        self._look_at_timers()
+        self._bells.look()
         if self._config.mind.mcp_servers:
-            self._do("tools", self._find_tools)
+            self._deeds.run("tools", self._find_tools)
 
     def step(self) -> None:
         message = self._bus.receive(_TICK_MS)
@@ -205,7 +127,6 @@ class _Service:
             case Sessions():
                 for session_id in self._sessions.step(message)[0]:
                     self._mind.forget_session(session_id)
-                    self._told.pop(session_id, None)
             case Heartbeat():
                 self._board.note(message, now_ns)
                 if message.process == "tts" and message.life != self._tts_life:
@@ -213,18 +134,16 @@ class _Service:
                     self._repeat_ns = 0
         for client, request in self._bus.requests():
             self._take_request(client, request)
-        self._note_deeds()
-        if self._wake_up.woken():
-            self._look_at_timers()
+        self._deeds.settle()
+        self._clockwork.settle()
+        self._bells.step(now_ns)
         self._repeat_settings(now_ns)
-        if self._ringing.ids and now_ns - self._rang_ns > _RINGS_NS:
-            self._silence()
 
     def close(self) -> None:
         """End other programs."""
         for client in self._clients:
             client.close()
-        self._wake_up.close()
+        self._bells.close()
         self._things.close()
 
     def _states(self) -> dict[str, str]:
@@ -251,23 +170,23 @@ class _Service:
     def _commit(self, message: Commit) -> None:
         act = self._mind.commit(message)
         if act is not None:
-            self._do(message.request_id, lambda: self._deed(message, act))
+            self._deeds.run(message.request_id, lambda: self._deed(message, act))
 
-    def _deed(self, message: Commit, act: Act) -> object:
+    def _deed(self, message: Commit, act: Act) -> Then:
         try:
             outcome = act()
             if message.session_id == OWNER:
                 before = self._mind.session(OWNER).voice
                 if outcome.voice(before) != before:
                     self._things.keep_voice(outcome.voice(before))
-        except StoreError as error:
-            return _Broken(str(error))
+        except StoreCorruptError:
+            raise
         except Exception as error:
             _log_without_words("a deed failed", error)
             outcome = Outcome(phrase("did_not_work", self._language))
         if outcome.if_not_muted and not self._mute():
             outcome = replace(outcome, reply=outcome.if_not_muted)
-        return _Did(message, outcome)
+        return lambda: self._done(message, outcome)
 
     def _mute(self) -> bool:
         """Ask capture, who alone mutes; whether it did."""
@@ -284,84 +203,20 @@ class _Service:
 
     def _heard(self, record: TurnRecord) -> None:
         self._mind.heard(record)
-        if record.outcome == "stopped" and self._ringing.ids:
-            self._silence()
+        if record.outcome == "stopped":
+            self._bells.silence()
 
-    def _do(self, name: str, deed: Callable[[], object]) -> None:
-        def job(emit: Emit, _cancelled: Cancelled) -> None:
-            emit(deed())
-
-        self._worker.submit(name, job, bound_ms=_DEED_BOUND_MS, on_error=_Broken)
-
-    def _note_deeds(self) -> None:
-        for result in self._worker.messages():
-            match result:
-                case _Did(request, outcome):
-                    self._mind.done(request.session_id, outcome)
-                    self._bus.publish(
-                        Done(
-                            session_id=request.session_id,
-                            request_id=request.request_id,
-                            reply=outcome.reply,
-                        )
-                    )
-                    self._repeat_ns = 0
-                    self._look_at_timers()
-                case _Answer(client, answer):
-                    self._bus.reply(client, answer)
-                    self._look_at_timers()
-                case _Silenced():
-                    self._look_at_timers()
-                case _Found(tools):
-                    self._take_tools(tools)
-                case _Broken(error):
-                    # the next life sets a damaged store aside
-                    raise ApplianceError(f"What is kept cannot be used: {error}")
-        for result in self._clockwork.messages():
-            match result:
-                case _Looked(text, ids, wakes):
-                    if text:
-                        self._rang_ns = time.monotonic_ns()
-                    if text or self._ringing.ids:  # else it was silenced since
-                        self._ring(ids, text)
-                    self._wake_up.arm(wakes.boot_ns, wakes.wall_ns)
-                case _Listed(client, timers, facts):
-                    self._list(client, timers, facts)
-                case _Broken(error):
-                    raise ApplianceError(f"Timers cannot be used: {error}")
-
-    # --- timers --------------------------------------------------------------------------------
-
-    def _look_at_timers(self) -> None:
-        """Let what is due ring, and know what is next; after a deed too, which may have changed it.
-
-        In a thread of its own: it waits for the disk, and for no tool.
-        """
-        self._wake_up.arm(None, None)
-        self._clockwork.submit("due", self._due, bound_ms=_DEED_BOUND_MS, on_error=_Broken)
-
-    def _due(self, emit: Emit, _cancelled: Cancelled) -> None:
-        due = self._things.timers.due()
-        text = rings(due, self._things.now(), self._language)
-        timers = self._things.timers
-        emit(_Looked(text, tuple(item.id for item in timers.ringing()), timers.wakes()))
-
-    @property
-    def _language(self) -> Language:
-        return "zh" if self._config.asr.language == "zh" else "en"
-
-    def _ring(self, ids: tuple[str, ...], text: str) -> None:
-        if ids != self._ringing.ids:
-            self._ringing = Ringing(session_id=LOCAL_SESSION, ids=ids, text=text)
-            self._bus.publish(self._ringing)
-
-    def _silence(self) -> None:
-        self._ring((), "")
-        self._do("silence", self._acknowledge)
-
-    def _acknowledge(self) -> object:
-        self._things.timers.acknowledge()
-        return _Silenced()
+    def _done(self, request: Commit, outcome: Outcome) -> None:
+        self._mind.done(request.session_id, outcome)
+        self._bus.publish(
+            Done(
+                session_id=request.session_id,
+                request_id=request.request_id,
+                reply=outcome.reply,
+            )
+        )
+        self._repeat_ns = 0
+        self._bells.look()
 
     # --- what others are told ------------------------------------------------------------------
 
@@ -369,8 +224,7 @@ class _Service:
         if now_ns < self._repeat_ns:
             return
         self._repeat_ns = now_ns + _REPEAT_NS
-        if self._ringing.ids:  # whoever was not there yet must hear of it too
-            self._bus.publish(self._ringing)
+        self._bells.repeat()
         for session_id, voice in self._mind.voices():
             self._bus.publish(
                 SpeechSettings(
@@ -384,23 +238,33 @@ class _Service:
         things = self._things
         match request:
             case ListMind():
-                self._clockwork.submit(
-                    "list",
-                    lambda emit, _cancelled: emit(
-                        _Listed(client, things.timer_items(), things.fact_items())
-                    ),
-                    bound_ms=_DEED_BOUND_MS,
-                    on_error=_Broken,
-                )
+                self._clockwork.run("list", lambda: self._listed(client))
             case CancelTimer(id=identity):
-                self._do("cancel", lambda: _Answer(client, things.cancel_timer(identity)))
+                self._answer(client, lambda: things.cancel_timer(identity))
             case ForgetFacts(ids=ids):
                 self._mind.cache.forget()
-                self._do("forget", lambda: _Answer(client, things.forget(ids)))
+                self._answer(client, lambda: things.forget(ids))
             case ExportMind():
-                self._do("export", lambda: _Answer(client, MindExport(json=things.export())))
+                self._answer(client, lambda: MindExport(json=things.export()))
             case _:
                 self._bus.reply(client, Refused(reason="mind does not take this request"))
+
+    def _answer(self, client: bytes, find: Callable[[], Request]) -> None:
+        """Answer the panel once the disk has done its part."""
+
+        def errand() -> Then:
+            answer = find()
+            return lambda: self._answered(client, answer)
+
+        self._deeds.run("answer", errand)
+
+    def _answered(self, client: bytes, answer: Request) -> None:
+        self._bus.reply(client, answer)
+        self._bells.look()
+
+    def _listed(self, client: bytes) -> Then:
+        timers, facts = self._things.timer_items(), self._things.fact_items()
+        return lambda: self._list(client, timers, facts)
 
     def _list(
         self, client: bytes, timers: tuple[TimerItem, ...], facts: tuple[FactItem, ...]
@@ -420,7 +284,7 @@ class _Service:
 
     # --- other programs' tools -----------------------------------------------------------------
 
-    def _find_tools(self) -> object:
+    def _find_tools(self) -> Then:
         found: list[Tool[Any]] = []
         for name, server in self._config.mind.mcp_servers.items():
             client = McpClient(
@@ -438,7 +302,7 @@ class _Service:
                 found += client.tools()
             except ToolError as error:
                 logger.error("tools of %s: %s", name, error)
-        return _Found(found)
+        return lambda: self._take_tools(found)
 
     def _take_tools(self, tools: list[Tool[Any]]) -> None:
         try:
@@ -446,52 +310,6 @@ class _Service:
         except ToolError as error:
             logger.error("%s", error)
         logger.info("%d tools of other programs", len(tools))
-
-
-def make_mind(
-    config: Config,
-    things: Belongings,
-    understandings: Mapping[str, Understanding],
-    states: Callable[[], Mapping[str, str]],
-) -> Mind:
-    """Everything that considers a question.
-
-    Args:
-        config: the whole configuration.
-        things: what is kept.
-        understandings: by language.
-        states: of the other processes, by name.
-    """
-    registry = Registry(
-        (
-            *timer_tools(things.timers, OWNER),
-            *note_tools(things.notes, OWNER),
-            status_tool(states),
-            places_tool(config.mind.rooms, config.mind.devices),
-        )
-    )
-    skills = Skills(
-        understandings,
-        things.timers,
-        things.notes,
-        things.memory,
-        registry,
-        things.who,
-        things.now,
-        listens=LANGUAGES if not config.asr.model.endswith(".en") else ("en",),
-    )
-    mind = Mind(
-        skills,
-        understandings,
-        things.memory,
-        things.who,
-        ResponseCache(config.mind.cache_mb << 20),
-        persona=f"{config.llm.system_prompt}\0{config.llm.max_tokens}",
-        model=config.llm.model,
-        registry=registry,
-    )
-    mind.session(OWNER).voice = things.voice()
-    return mind
 
 
 def _timed(considered: Considered, received_ns: int) -> Considered:

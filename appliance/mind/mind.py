@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import re
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,10 +22,11 @@ from appliance.mind.answering import asks_for_own, fits
 from appliance.mind.cache import CachedAnswer, CacheKey, ResponseCache, is_lasting, normalise
 from appliance.mind.memory import Fact, Memory, Who, for_model
 from appliance.mind.perspective import for_speech
-from appliance.mind.recall import chinese_words, is_personal
+from appliance.mind.recall import is_personal
 from appliance.mind.sayings import phrase
+from appliance.mind.session import Asked, Session, agrees, done_once, is_short, stands_alone
 from appliance.mind.skills import Act, Outcome, Plan, Skills, Voice, plan_of
-from appliance.mind.tools import Registry, Tool, offer, parse
+from appliance.mind.tools import Registry, Tool, about, offer, parse
 from appliance.mind.tools.registry import Language
 from appliance.mind.understanding import (
     LAST_RESORT,
@@ -39,17 +40,8 @@ _REMEMBERED = 32
 """Questions in the air at once, of all sessions: more than are ever asked."""
 _ASK_NS = 45_000_000_000
 """From a deed that asks to the answer: to say the question, and to think about it."""
-_SHORT_ANSWER = 3
-"""Words, or twice as many Chinese characters: who says more has passed on to something else."""
-_SAID = 32
-"""Exchanges: more than llm is told of word by word."""
-_YES = re.compile(
-    r"(?:(?:yes|yeah|yep|yup|sure|ok|okay|please|do it|do that|do|go ahead|of course|correct|right"
-    r"|that's right|definitely|absolutely|对|是|是的|好|好的|可以|当然|行|没错|确定)[\s,.!]*)+"
-)
 _RECALLED = 0.9
 """Confidence in a fact that answers a question."""
-_NAMES_SOMETHING = re.compile(r"(?<!^)\b[A-Z][a-z]+|\d")
 _OF_CLOCKS = frozenset({"alarm_list", "timer_list", "timer_left"})
 _NAMES_CLOCK = re.compile(
     r"\b(?:alarm|timer|reminder|countdown)s?\b|闹钟|计时|定时|倒计时|提醒"
@@ -57,74 +49,6 @@ _NAMES_CLOCK = re.compile(
     re.IGNORECASE,
 )
 """What is set is meant, not what is usual."""
-_SILENCE_NS = 15 * 60 * 1_000_000_000
-"""After it a conversation is over: nothing is repeated or followed up."""
-_STANDS_ALONE_WORDS = 7
-"""A question as long as this hardly hangs on what was said before it."""
-
-
-@dataclass
-class _Asked:
-    """A question that was considered and may be meant."""
-
-    text: str
-    question: str
-    """As llm is asked."""
-    understood: Understood | None
-    plan: Plan
-    facts: str
-    in_dialogue: bool
-    language: Language
-    answers: bool = False
-    """Whether it answers what we asked."""
-    turn_id: str = ""
-    voice: Voice = field(default_factory=Voice)
-    """How answers were spoken before anything was done for it."""
-    call: str = ""
-    """What llm called for."""
-    acts: bool = False
-    """Whether something is done for it, or taken back."""
-    outcome: Outcome | None = None
-    """What was done; None before."""
-
-    def wants_the_same(self, other: _Asked) -> bool:
-        """Whether both want one thing: what was added in between said nothing new."""
-        if self.call or other.call:
-            return self.call == other.call
-        if self.answers and other.answers:
-            return self.plan is other.plan
-        mine, others = self.understood, other.understood
-        return (
-            mine is not None
-            and others is not None
-            and (mine.intent, dict(mine.slots)) == (others.intent, dict(others.slots))
-        )
-
-
-@dataclass
-class _Session:
-    topic: Topic = field(default_factory=Topic)
-    voice: Voice = field(default_factory=Voice)
-    last_reply: str = ""
-    active_ns: int = 0
-    """When a turn last went on in it."""
-    ask: Plan | None = None
-    """What a yes would do."""
-    ask_until_ns: int = 0
-    """Later than this a yes is meant for somebody else."""
-    committed: _Asked | None = None
-    """The question whose answer is being given."""
-    said: deque[str] = field(default_factory=lambda: deque(maxlen=_SAID))
-    """What llm was told last, in lower case."""
-
-    def mentioned(self, thing: str) -> bool:
-        """Whether llm may know of it from the conversation."""
-        return any(thing in text for text in self.said)
-
-    def before(self, turn_id: str) -> _Asked | None:
-        """What was committed already in a turn that goes on after all."""
-        same = self.committed is not None and turn_id and self.committed.turn_id == turn_id
-        return self.committed if same else None
 
 
 @dataclass
@@ -155,12 +79,12 @@ class Mind:
     grammar: Callable[[Iterable[Tool[Any]]], str] = lambda _tools: ""
     """Of an answer that may call some tools."""
     clock_ns: Callable[[], int] = time.monotonic_ns
-    _sessions: dict[str, _Session] = field(default_factory=dict)
-    _asked: OrderedDict[tuple[str, str], _Asked] = field(default_factory=OrderedDict)
+    _sessions: dict[str, Session] = field(default_factory=dict)
+    _asked: OrderedDict[tuple[str, str], Asked] = field(default_factory=OrderedDict)
 
-    def session(self, session_id: str) -> _Session:
+    def session(self, session_id: str) -> Session:
         """What is known of a conversation."""
-        return self._sessions.setdefault(session_id, _Session())
+        return self._sessions.setdefault(session_id, Session())
 
     def voices(self) -> list[tuple[str, Voice]]:
         """How answers are to be spoken, by session."""
@@ -197,7 +121,7 @@ class Mind:
             self._asked.popitem(last=False)
         return considered
 
-    def _read(self, session: _Session, message: Consider) -> _Asked:
+    def _read(self, session: Session, message: Consider) -> Asked:
         """What is meant, as if nothing had been done yet in the same turn."""
         before = session.before(message.turn_id)
         voice = before.voice if before else session.voice
@@ -205,26 +129,22 @@ class Mind:
             ask = before.plan if before.answers else None
         else:
             ask = session.ask if self.clock_ns() < session.ask_until_ns else None
-        if self._is_over(session):
+        if session.is_over(self.clock_ns()):
             session = replace(session, topic=Topic(), last_reply="")
         asked = self._understand(session, message, voice, ask)
         asked.turn_id, asked.voice = message.turn_id, voice
         return asked
 
-    def _is_over(self, session: _Session) -> bool:
-        """Whether it was silent for so long that what is said now begins a new conversation."""
-        return self.clock_ns() - session.active_ns > _SILENCE_NS
-
     def _understand(
-        self, session: _Session, message: Consider, voice: Voice, ask: Plan | None
-    ) -> _Asked:
+        self, session: Session, message: Consider, voice: Voice, ask: Plan | None
+    ) -> Asked:
         text = message.text
         language: Language = "zh" if language_of(text) == "zh" else "en"
         if ask is not None:
-            agreed = _YES.fullmatch(text.casefold().strip(" ,.!?，。！？")) is not None
+            agreed = agrees(text)
             plan = ask if agreed else Plan(phrase("not_done", language))
-            if agreed or _is_short(text, language):
-                return _Asked(text, text, None, plan, "", False, language, answers=True)
+            if agreed or is_short(text, language):
+                return Asked(text, text, None, plan, "", False, language, answers=True)
         understanding = self.understandings.get(language)
         understood = understanding.understand(text) if understanding else None
         question = text
@@ -239,7 +159,7 @@ class Mind:
             found = plan_of(self.skills, understood, voice, session.last_reply)
             plan, understood = (found, understood) if found else (plan, None)
         last_resort = understood is not None and understood.intent in LAST_RESORT
-        if last_resort and self._tools_about(question):
+        if last_resort and self._offered(question):
             plan, understood, last_resort = Plan(), None, False
         fact = None
         open_to_facts = understood is None or last_resort or _is_habit(understood, question)
@@ -257,9 +177,9 @@ class Mind:
             understood = Understood("recall", {}, _RECALLED, language, text)
             plan = Plan(phrase("not_told", language))
         facts = "" if understood else for_model(told)
-        return _Asked(text, question, understood, plan, facts, message.in_dialogue, language)
+        return Asked(text, question, understood, plan, facts, message.in_dialogue, language)
 
-    def _considered(self, asked: _Asked, message: Consider) -> Considered:
+    def _considered(self, asked: Asked, message: Consider) -> Considered:
         considered = Considered(
             session_id=message.session_id, request_id=message.request_id, language=asked.language
         )
@@ -277,7 +197,7 @@ class Mind:
             cached = self.cache.get(self._key(asked))
             if cached is not None:
                 return _with(considered, reply=cached.text, intent="cache", confidence=1.0)
-        tools = self._tools_about(asked.question)
+        tools = self._offered(asked.question)
         facts = asked.facts
         if tools:
             facts = "\n".join(filter(None, (facts, offer(tools, asked.question))))
@@ -296,7 +216,7 @@ class Mind:
         session = self.session(message.session_id)
         before, session.committed = session.before(message.turn_id), asked
         session.ask = None
-        topic = Topic() if self._is_over(session) else session.topic
+        topic = Topic() if session.is_over(self.clock_ns()) else session.topic
         session.topic = topic.after(asked.question, asked.understood)
         session.active_ns = self.clock_ns()
         asked.call = message.call
@@ -306,7 +226,7 @@ class Mind:
         if act is None and (before is None or not before.acts):
             return None
         asked.acts = True
-        return functools.partial(_done_once, asked, act, before)
+        return functools.partial(done_once, asked, act, before)
 
     def done(self, session_id: str, outcome: Outcome) -> None:
         """An act has ended."""
@@ -340,35 +260,27 @@ class Mind:
             self.cache.put(
                 self._key(asked),
                 CachedAnswer(record.reply),
-                in_dialogue=asked.in_dialogue and not _stands_alone(asked.text),
+                in_dialogue=asked.in_dialogue and not stands_alone(asked.text),
                 has_memory=bool(asked.facts),
             )
 
-    def _may_be_cached(self, asked: _Asked) -> bool:
+    def _may_be_cached(self, asked: Asked) -> bool:
         return is_lasting(
             asked.text,
-            in_dialogue=asked.in_dialogue and not _stands_alone(asked.text),
+            in_dialogue=asked.in_dialogue and not stands_alone(asked.text),
             has_memory=bool(asked.facts),
         )
 
-    def _key(self, asked: _Asked) -> CacheKey:
+    def _key(self, asked: Asked) -> CacheKey:
         return CacheKey(normalise(asked.text), self.model, self.persona)
 
     # --- tools ---------------------------------------------------------------------------------
 
-    def _tools_about(self, question: str) -> tuple[Tool[Any], ...]:
-        """The tools that the question's words are about: offered unasked they are called wrongly.
-
-        (docs/mind-memory.md, Tools: of 8 remarks 5 were taken for a call.)
-        """
-        if not self.permissions:
-            return ()
-        words = _content(question)
-        return tuple(
-            tool
-            for tool in self.registry.granted(self.permissions)
-            if tool.permission in self.permissions and words & _about(tool)
-        )
+    def _offered(self, question: str) -> tuple[Tool[Any], ...]:
+        """The tools of other programs that a question is about."""
+        held = frozenset(self.permissions)
+        tools = self.registry.granted(held) if held else ()
+        return about(question, [tool for tool in tools if tool.permission in held])
 
     def _call(self, call: str, language: Language) -> Outcome:
         wanted = parse(call)
@@ -388,23 +300,6 @@ class Mind:
         return Outcome(result.spoken, ask=Plan(act=confirmed))
 
 
-def _done_once(asked: _Asked, act: Act | None, before: _Asked | None) -> Outcome:
-    """Do what is meant, in place of what was done in the same turn before the user went on."""
-    done = before.outcome if before else None
-    if before is not None and done is not None and asked.wants_the_same(before):
-        asked.outcome = done
-        return done
-    if done is not None and done.undo is not None:
-        done.undo()
-    outcome = act() if act else Outcome(asked.plan.reply)
-    if done is not None and done.volume_percent is not None and outcome.volume_percent is None:
-        outcome = replace(outcome, volume_percent=asked.voice.volume_percent)
-    if done is not None and done.speed is not None and outcome.speed is None:
-        outcome = replace(outcome, speed=asked.voice.speed)
-    asked.outcome = outcome
-    return outcome
-
-
 def _with(considered: Considered, **changes: object) -> Considered:
     return msgspec.structs.replace(considered, **changes)
 
@@ -418,36 +313,7 @@ def _is_habit(understood: Understood, question: str) -> bool:
     )
 
 
-def _is_short(text: str, language: Language) -> bool:
-    if language == "zh":
-        return len(text) < 2 * _SHORT_ANSWER
-    return len(text.split()) < _SHORT_ANSWER
-
-
-def _stands_alone(question: str) -> bool:
-    """Whether earlier turns hardly matter to a question: it names what it is about."""
-    words = question.split()
-    if len(words) < 4:
-        return False
-    return len(words) >= _STANDS_ALONE_WORDS or bool(_NAMES_SOMETHING.search(question))
-
-
 def _went_wrong(record: TurnRecord) -> bool:
     return any(mark.endswith(("_failed", "_timeout", "_restarted")) for mark in record.marks) or (
         "apology" in record.marks or "empty_answer" in record.marks
     )
-
-
-def _about(tool: Tool[Any]) -> set[str]:
-    return _content(f"{tool.name.replace('_', ' ')} {tool.description}")
-
-
-def _content(text: str) -> set[str]:
-    """The words that say what a text is about, as far as their length tells; Chinese in pairs."""
-    found: set[str] = set()
-    for word in normalise(text).split():
-        if not word.isascii():
-            found.update(pair for pair in chinese_words(word) if len(pair) > 1)
-        elif len(word) > 3:
-            found.add(word.rstrip("s"))
-    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import uuid
 from collections.abc import Iterable, Sequence
 from typing import cast
 from zoneinfo import ZoneInfo
@@ -176,6 +177,29 @@ def pending(item: Item) -> bool:
     return not item.ringing or (isinstance(item, Alarm) and bool(item.days))
 
 
+def new_timer(
+    duration_ms: int, name: str, owner: str, now: Now, boot_id: str, *, reminder: bool
+) -> Timer:
+    """A timer that starts now.
+
+    Raises:
+        TimerError: no sensible duration.
+    """
+    if not 0 < duration_ms <= MAX_DURATION_MS:
+        raise TimerError("a timer can run for up to a year")
+    return Timer(
+        id=uuid.uuid4().hex,
+        name=clean_name(name),
+        reminder=reminder,
+        owner=owner,
+        saved_wall_ns=now.wall_ns,
+        due_wall_ns=now.wall_ns + duration_ms * 1_000_000,
+        duration_ms=duration_ms,
+        boot_id=boot_id,
+        due_boot_ns=now.boot_ns + duration_ms * 1_000_000,
+    )
+
+
 def carried_over(timer: Timer, now: Now, *, known: bool) -> Timer:
     """A timer's place on this boot's clock, by the wall clock; it never gets longer."""
     left_ns = min(timer.due_wall_ns - now.wall_ns, timer.duration_ms * 1_000_000)
@@ -194,3 +218,9 @@ def named(items: Sequence[Item], name: str) -> list[Item]:
     within = [i for i in items if i.name and (wanted in i.name.casefold())]
     alike = [i for i in items if i.name and fuzz.ratio(i.name.casefold(), wanted) >= _ALIKE]
     return same or within or alike
+
+
+def settled(done: Sequence[Item]) -> tuple[list[Item], list[str]]:
+    """What stays set after it was acknowledged, and what does not."""
+    stays = [msgspec.structs.replace(item, ringing=False) for item in done if pending(item)]
+    return stays, [item.id for item in done if not pending(item)]

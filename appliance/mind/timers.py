@@ -21,7 +21,6 @@ from appliance.mind.clocks import Clock, Now
 from appliance.mind.store import StoreError
 from appliance.mind.timer_items import (
     DAILY,
-    MAX_DURATION_MS,
     MAX_ITEMS,
     Alarm,
     Due,
@@ -33,9 +32,11 @@ from appliance.mind.timer_items import (
     check_zone,
     clean_name,
     named,
+    new_timer,
     pending,
     rung,
     scheduled,
+    settled,
 )
 
 logger = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ class Timers:
             StoreError: it could not be stored, so it does not run.
         """
         now = self._now()
-        timer = self._new_timer(duration_ms, name, owner, now, reminder=reminder)
+        timer = new_timer(duration_ms, name, owner, now, self._clock.boot_id, reminder=reminder)
         self._admit(timer)
         return timer
 
@@ -277,7 +278,7 @@ class Timers:
         """
         chosen = set(self._items) if identities is None else set(identities)
         done = tuple(item for item in self.ringing() if item.id in chosen)
-        quiet, gone = _settled(done)
+        quiet, gone = settled(done)
         self._take(gone, quiet)
         try:
             self._store.replace(gone, *quiet)
@@ -296,10 +297,11 @@ class Timers:
         item = self._items.get(identity)
         if item is None or not item.ringing:
             raise TimerError("nothing of that kind is ringing")
-        timer = self._new_timer(
-            duration_ms, item.name, item.owner, self._now(), reminder=item.reminder
+        boot_id = self._clock.boot_id
+        timer = new_timer(
+            duration_ms, item.name, item.owner, self._now(), boot_id, reminder=item.reminder
         )
-        quiet, gone = _settled([item])
+        quiet, gone = settled([item])
         self._store.replace(gone, *quiet, timer)
         self._take(gone, [*quiet, timer])
         return timer
@@ -361,23 +363,6 @@ class Timers:
             return item.due_boot_ns - now.boot_ns
         return item.due_wall_ns - now.wall_ns
 
-    def _new_timer(
-        self, duration_ms: int, name: str, owner: str, now: Now, *, reminder: bool
-    ) -> Timer:
-        if not 0 < duration_ms <= MAX_DURATION_MS:
-            raise TimerError("a timer can run for up to a year")
-        return Timer(
-            id=uuid.uuid4().hex,
-            name=clean_name(name),
-            reminder=reminder,
-            owner=owner,
-            saved_wall_ns=now.wall_ns,
-            due_wall_ns=now.wall_ns + duration_ms * 1_000_000,
-            duration_ms=duration_ms,
-            boot_id=self._clock.boot_id,
-            due_boot_ns=now.boot_ns + duration_ms * 1_000_000,
-        )
-
     def _admit(self, item: Item) -> None:
         if len(self._items) >= MAX_ITEMS:
             raise TimerError(f"there are {MAX_ITEMS} timers and alarms already: cancel one first")
@@ -404,9 +389,3 @@ class Timers:
         if isinstance(item, Timer):
             return msgspec.structs.replace(item, saved_wall_ns=now.wall_ns)
         return msgspec.structs.replace(item, saved_wall_ns=now.wall_ns, boot_id=self._clock.boot_id)
-
-
-def _settled(done: Sequence[Item]) -> tuple[list[Item], list[str]]:
-    """What stays set after it was acknowledged, and what does not."""
-    stays = [msgspec.structs.replace(item, ringing=False) for item in done if pending(item)]
-    return stays, [item.id for item in done if not pending(item)]

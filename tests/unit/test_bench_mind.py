@@ -10,7 +10,7 @@ import pytest
 from appliance.bench import mind, mind_claims, mind_dialogues, mind_recall
 from appliance.bench.mind_brain import claimed
 from appliance.errors import ApplianceError
-from appliance.mind.main import INTENTS, LANGUAGES
+from appliance.mind.making import INTENTS, LANGUAGES
 from appliance.mind.understanding import load
 
 if sys.version_info >= (3, 11):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from appliance.config import Config, MindConfig
 from appliance.messages import Commit, Consider, Considered, TurnRecord
 from appliance.mind.belongings import Belongings
-from appliance.mind.main import INTENTS, LANGUAGES, make_mind
+from appliance.mind.making import INTENTS, LANGUAGES, make_mind
 from appliance.mind.mind import Mind
 from appliance.mind.skills import Outcome
 from appliance.mind.tools import typed_tool

@@ -10,7 +10,7 @@ from test_mind import World, offered
 
 from appliance.bench.intents import evaluate, read
 from appliance.config import PROJECT_ROOT
-from appliance.mind.main import INTENTS
+from appliance.mind.making import INTENTS
 from appliance.mind.skills import rings
 from appliance.mind.timer_items import Due
 from appliance.mind.understanding import load

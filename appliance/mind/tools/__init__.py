@@ -4,6 +4,7 @@ from appliance.mind.tools.grammar import ToolCall, call_schema, grammar, offer, 
 from appliance.mind.tools.mcp import McpClient, McpServer
 from appliance.mind.tools.notes import NOTE_DECODER, Note, Notes
 from appliance.mind.tools.registry import Registry, Tool, ToolError, ToolResult, typed_tool
+from appliance.mind.tools.relevance import about
 from appliance.mind.tools.shipped import (
     calculator_tool,
     clock_tool,
@@ -24,6 +25,7 @@ __all__ = [
     "ToolCall",
     "ToolError",
     "ToolResult",
+    "about",
     "calculator_tool",
     "call_schema",
     "clock_tool",
