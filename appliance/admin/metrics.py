@@ -17,7 +17,8 @@ from prometheus_client.registry import Collector
 
 from appliance import __version__
 from appliance.admin.broadcast import Broadcaster
-from appliance.admin.view import BUCKETS_MS, TOTAL, View
+from appliance.admin.latency import BUCKETS_MS, TOTAL
+from appliance.admin.view import View
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _STATES = ("idle", "listening", "thinking", "speaking", "muted", "not_ready")

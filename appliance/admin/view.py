@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from appliance.admin import speech_trace
+from appliance.admin import latency
+from appliance.admin.finished import FinishedTurn
+from appliance.admin.latency import Histogram
 from appliance.admin.speech_trace import SpeechTraces
 from appliance.admin.timeline import Event, event_of
-from appliance.conductor.ledger import SPEECH_STAGES
-from appliance.conductor.optimiser import THRESHOLDS_MS
 from appliance.health import Board
 from appliance.messages import (
     LOCAL_SESSION,
@@ -36,7 +36,6 @@ from appliance.processes import PROCESSES, ProcessSpec
 _T = TypeVar("_T")
 TURNS_KEPT = 200
 EVENTS_KEPT = 400
-_WINDOW_TURNS = 20
 _SESSIONS_KEPT = 32
 _STEPS_KEPT = 50
 _BLOCK_MS = 10
@@ -44,38 +43,6 @@ _BLOCK_MS = 10
 _FLOOR_BOUND_NS = 300 * 1_000_000_000
 """Nobody speaks for so long without a change: whoever had the floor has gone."""
 _UTTERANCES_KEPT = 64
-TOTAL = "voice_to_voice"
-STAGE_GROUPS: dict[str, tuple[str, ...]] = {
-    "asr": ("transcription_delay",),
-    "llm": ("llm_queue", "llm_ttft", "text_aggregation"),
-    "tts": ("tts_queue", "tts_ttfb"),
-    "end_to_end": (TOTAL,),
-}
-"""Which contributions a threshold of the specification is about. The one of vad is about its own
-computation, which no record of a turn tells apart from the silence that it waits for."""
-BUCKETS_MS = (10, 20, 50, 100, 200, 300, 500, 700, 1000, 1500, 2000, 3000, 5000, 10000)
-
-
-def percentile(values: Iterable[float], share: float) -> float | None:
-    """Nearest-rank percentile, ``share`` from 0 to 1; None without values."""
-    ordered = sorted(values)
-    if not ordered:
-        return None
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
-
-
-class Histogram:
-    """Counts by bucket since the start, as Prometheus wants them."""
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BUCKETS_MS) + 1)
-        self.sum_ms = 0.0
-
-    def add(self, value_ms: float) -> None:
-        """Take a value."""
-        index = next((i for i, top in enumerate(BUCKETS_MS) if value_ms <= top), len(BUCKETS_MS))
-        self.counts[index] += 1
-        self.sum_ms += value_ms
 
 
 class View:
@@ -97,9 +64,7 @@ class View:
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self._played: dict[str, str] = {}
         self._traces = SpeechTraces()
-        self._turns: deque[
-            tuple[TurnRecord, float, tuple[Event, ...], str, int, tuple[SpeechScores, ...]]
-        ] = deque(maxlen=TURNS_KEPT)
+        self._turns: deque[FinishedTurn] = deque(maxlen=TURNS_KEPT)
         self.outcomes: Counter[tuple[str, str]] = Counter()
         """Turns by source and outcome since the start."""
         self.overlaps: Counter[str] = Counter()
@@ -202,22 +167,21 @@ class View:
         level = self._level.level if self._level else 0
         said = " ".join(filter(None, played))
         scores = self._traces.take(session)
-        self._turns.append((record, wall_s, events, said, level, scores))
+        self._turns.append(FinishedTurn(record, wall_s, events, said, level, scores))
         self._caption = {"stable": "", "tail": ""}
         self.outcomes[record.source, record.outcome] += 1
         self.marks.update(record.marks)
         self.overlaps.update(overlap.kind for overlap in record.overlaps)
-        if _is_measured(record):
-            for name, ms in {**record.contributions_ms, TOTAL: record.voice_to_voice_ms}.items():
-                if name in SPEECH_STAGES or name == TOTAL:
-                    self.histograms.setdefault(name, Histogram()).add(ms)
+        if latency.is_measured(record):
+            for name, ms in latency.parts_of(record).items():
+                self.histograms.setdefault(name, Histogram()).add(ms)
 
     # --- out --------------------------------------------------------------------------------
 
     def health(self, now_ns: int) -> dict[str, Any]:
         """The state of every process, the floor and the last turn, without words."""
         with self._lock:
-            turn = self._turns[-1][0] if self._turns else None
+            turn = self._turns[-1].record if self._turns else None
             health: dict[str, Any] = _finite(self._board.snapshot(now_ns))
             return health | {
                 "floor": self._floor(),
@@ -262,7 +226,7 @@ class View:
                 "rings": self._rings_json(board["processes"]),
                 "losses": {"audio_gaps": self.gaps, "lost_ms": round(self.lost_audio_ms, 1)},
                 "turns": len(self._turns),
-                "last_turn_id": self._turns[-1][0].turn_id if self._turns else "",
+                "last_turn_id": self._turns[-1].record.turn_id if self._turns else "",
             }
 
     def active_instance(self, process: str) -> int | None:
@@ -349,67 +313,29 @@ class View:
         """The last turns, the newest first, without their events."""
         with self._lock:
             chosen = list(self._turns)[-limit:] if limit > 0 else []
-        return [_turn_json(*turn[:2], turn[3], turn[4], words=words) for turn in reversed(chosen)]
+        return [turn.to_json(words=words) for turn in reversed(chosen)]
 
     def turn(self, turn_id: str, *, words: bool) -> dict[str, Any] | None:
         """One turn with all its events; None when it is not (or no longer) known."""
         with self._lock:
-            found = next((t for t in reversed(self._turns) if t[0].turn_id == turn_id), None)
-        if found is None:
-            return None
-        record, wall_s, events, played, level, scores = found
-        origin_ns = record.talker_end_ns or record.speech_end_ns or record.audible_ns
-        if not origin_ns and events:
-            origin_ns = events[0].at_ns
-        ordered = sorted(events, key=lambda event: event.at_ns)
-        started_ns = next((e.at_ns for e in ordered if e.kind == "speech_started"), None)
-        return _turn_json(record, wall_s, played, level, words=words) | {
-            "events": [event.to_json(origin_ns, words=words) for event in ordered],
-            "speech": None
-            if started_ns is None
-            else speech_trace.to_json(scores, started_ns, origin_ns),
-        }
+            found = next((t for t in reversed(self._turns) if t.record.turn_id == turn_id), None)
+        return None if found is None else found.whole_to_json(words=words)
 
     def latency(self) -> dict[str, dict[str, Any]]:
         """p50 and p95 in milliseconds of every contribution over the turns that are kept."""
-        with self._lock:
-            measured = [turn[0] for turn in self._turns if _is_measured(turn[0])]
-        result = {}
-        for stage in (*SPEECH_STAGES, TOTAL):
-            values = [ms for record in measured if (ms := _part(record, stage)) is not None]
-            if values:
-                result[stage] = _figures(values)
-        return result
+        return latency.contributions(self._measured())
 
     def against_thresholds(self) -> dict[str, dict[str, Any]]:
         """p50 and p95 of what the thresholds of the specification are about."""
-        with self._lock:
-            measured = [turn[0] for turn in self._turns if _is_measured(turn[0])]
-        result: dict[str, dict[str, Any]] = {}
-        for group, stages in STAGE_GROUPS.items():
-            values = [
-                sum(parts)
-                for record in measured
-                if (parts := [ms for s in stages if (ms := _part(record, s)) is not None])
-            ]
-            if values:
-                result[group] = _figures(values) | {"threshold_ms": THRESHOLDS_MS[group]}
-        return result
+        return latency.against_thresholds(self._measured())
 
     def trends(self) -> dict[str, dict[str, Any]]:
         """Latency over time, oldest first: p50 and p95 of the last turns before each, per stage."""
+        return latency.trends(self._measured())
+
+    def _measured(self) -> list[TurnRecord]:
         with self._lock:
-            measured = [turn[0] for turn in self._turns if _is_measured(turn[0])]
-        result: dict[str, dict[str, Any]] = {}
-        for group, stages in STAGE_GROUPS.items():
-            values = [sum(_part(record, stage) or 0.0 for stage in stages) for record in measured]
-            windows = [values[max(0, i - _WINDOW_TURNS + 1) : i + 1] for i in range(len(values))]
-            result[group] = {
-                "p50_ms": [percentile(window, 0.5) for window in windows],
-                "p95_ms": [percentile(window, 0.95) for window in windows],
-                "threshold_ms": THRESHOLDS_MS[group],
-            }
-        return result
+            return [turn.record for turn in self._turns if latency.is_measured(turn.record)]
 
     def read(self, reader: Callable[[View], _T]) -> _T:
         """Call ``reader`` while nothing changes: for the counters above."""
@@ -430,57 +356,3 @@ def _keep(table: dict[str, _T], key: str, value: _T, most: int) -> None:
     table[key] = value
     if len(table) > most:
         del table[next(iter(table))]
-
-
-def _is_measured(record: TurnRecord) -> bool:
-    return record.source == "speech" and bool(record.audible_ns) and record.voice_to_voice_ms > 0
-
-
-def _part(record: TurnRecord, stage: str) -> float | None:
-    if stage == TOTAL:
-        return record.voice_to_voice_ms
-    return record.contributions_ms.get(stage)
-
-
-def _figures(values: list[float]) -> dict[str, Any]:
-    return {
-        "p50_ms": round(percentile(values, 0.5) or 0.0, 1),
-        "p95_ms": round(percentile(values, 0.95) or 0.0, 1),
-        "turns": len(values),
-    }
-
-
-def _turn_json(
-    record: TurnRecord, wall_s: float, played: str, level: int, *, words: bool
-) -> dict[str, Any]:
-    after_ns = record.audible_ns or record.speech_end_ns
-    turn: dict[str, Any] = {
-        "turn_id": record.turn_id,
-        "session_id": record.session_id,
-        "ended_s": round(wall_s, 3),
-        "source": record.source,
-        "outcome": record.outcome,
-        "voice_to_voice_ms": round(record.voice_to_voice_ms, 1),
-        "contributions_ms": {name: round(ms, 1) for name, ms in record.contributions_ms.items()},
-        "marks": list(record.marks),
-        "level": level,
-        "end_of_turn_probability": record.end_of_turn_probability,
-        "overlaps": [
-            {
-                "kind": overlap.kind,
-                "reason": overlap.reason,
-                "onset_ms": round((overlap.onset_ns - after_ns) / 1e6, 1),
-                "lasted_ms": round((overlap.end_ns - overlap.onset_ns) / 1e6, 1),
-                "ducked_after_ms": _after(overlap.onset_ns, overlap.ducked_ns),
-                "silent_after_ms": _after(overlap.onset_ns, overlap.silent_ns),
-            }
-            for overlap in record.overlaps
-        ],
-    }
-    if words:
-        turn |= {"transcript": record.transcript, "reply": record.reply, "played": played}
-    return turn
-
-
-def _after(start_ns: int, end_ns: int) -> float | None:
-    return round((end_ns - start_ns) / 1e6, 1) if end_ns else None

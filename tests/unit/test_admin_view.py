@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from appliance.admin.broadcast import Broadcaster
 from appliance.admin.charts import HEIGHT, WIDTH, scores, trend, waterfall
+from appliance.admin.latency import TOTAL, percentile
 from appliance.admin.render import FOLDER
 from appliance.admin.texts import LANGUAGES, choose, dictionary
 from appliance.admin.timeline import EVENT_KINDS, event_of
-from appliance.admin.view import EVENTS_KEPT, TOTAL, TURNS_KEPT, View, percentile
+from appliance.admin.view import EVENTS_KEPT, TURNS_KEPT, View
 from appliance.conductor.ledger import SPEECH_STAGES
 from appliance.config import Config, Section
 from appliance.messages import (
