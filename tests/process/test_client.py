@@ -11,6 +11,7 @@ import pytest
 from appliance.client import ApplianceClient
 from appliance.conductor.main import main
 from appliance.config import Config
+from appliance.errors import ApplianceError
 from appliance.ipc.bus import Bus, Client
 from appliance.messages import Accepted, AskText
 
@@ -55,6 +56,21 @@ def asked(config: Config) -> None:
 def test_without_a_conductor_nobody_is_known_to_have_the_floor(client):
     assert client.floor is None
     assert not client.wait_for(lambda: client.floor is not None, 0.3)
+
+
+def test_a_recording_is_not_asked_where_no_conductor_says_that_nobody_speaks(
+    config, client, monkeypatch
+):
+    monkeypatch.setattr("appliance.client._CONDUCTOR_BOUND_S", 0.2)
+    capture = Bus(runtime_dir=config.runtime_path, process="capture")
+    try:
+        capture.ready()
+        working = client.wait_for(lambda: capture.receive(10) or client.working_pid("capture"), 5)
+        assert working
+        with pytest.raises(ApplianceError, match="does not answer"):
+            client.ask_samples(iter(()), "nothing")
+    finally:
+        capture.close()
 
 
 def test_a_client_that_comes_late_learns_who_has_the_floor(config, client):
