@@ -161,6 +161,12 @@ class MindProcess:
         process.send_signal(how)
         return process.wait(10)
 
+    def loop_cpu_ns(self) -> int:
+        """Processor time of its loop so far: what other programs do is not in it (schedstat)."""
+        assert self._process is not None
+        path = Path(f"/proc/{self._process.pid}/schedstat")  # of the first thread alone
+        return int(path.read_text(encoding="ascii").split()[0])
+
     # --- talking to it -----------------------------------------------------------------------
 
     def hear(self, wanted: Callable[[Message], bool], within_s: float) -> Message:
@@ -209,17 +215,22 @@ class MindProcess:
         within_s: float = ANSWER_BOUND_S,
     ) -> Considered:
         """What mind says of a question."""
+        request_id = self.ask(text, session_id=session_id, in_dialogue=in_dialogue)
+        answer = self.hear(
+            lambda m: isinstance(m, Considered) and m.request_id == request_id, within_s
+        )
+        assert isinstance(answer, Considered)
+        return answer
+
+    def ask(self, text: str, *, session_id: str = LOCAL_SESSION, in_dialogue: bool = False) -> str:
+        """Put a question without waiting for the answer; returns its number."""
         request_id = next(self._ids)
         self._conductor.publish(
             Consider(
                 session_id=session_id, request_id=request_id, text=text, in_dialogue=in_dialogue
             )
         )
-        answer = self.hear(
-            lambda m: isinstance(m, Considered) and m.request_id == request_id, within_s
-        )
-        assert isinstance(answer, Considered)
-        return answer
+        return request_id
 
     def commit(self, considered: Considered, call: str = "") -> str | None:
         """The turn is over; what became of it, where something was to be done."""

@@ -64,7 +64,9 @@ class Store(Protocol):
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _locked(method: F) -> F:
+def _writing(method: F) -> F:
+    """One at a time. Who only reads waits for nobody: a slow disk must not hold up a question."""
+
     @functools.wraps(method)
     def run(self: Timers, *args: object, **kwargs: object) -> object:
         with self._lock:
@@ -107,7 +109,7 @@ class Timers:
         if changed:
             self._keep(changed, now)
 
-    @_locked
+    @_writing
     def set_timer(
         self, duration_ms: int, name: str = "", owner: str = "local", *, reminder: bool = False
     ) -> Timer:
@@ -128,7 +130,7 @@ class Timers:
         self._admit(timer)
         return timer
 
-    @_locked
+    @_writing
     def set_alarm(
         self,
         hour: int,
@@ -181,14 +183,11 @@ class Timers:
             self._guessed.add(alarm.id)
         return alarm
 
-    @_locked
     def list(self, owner: str | None = None) -> tuple[Item, ...]:
         """What is set (not what only rings), the next one first."""
-        self._now()
         mine = [i for i in self._items.values() if pending(i) and owner in (None, i.owner)]
         return tuple(sorted(mine, key=self._remaining_ns))
 
-    @_locked
     def find(
         self,
         *,
@@ -214,7 +213,7 @@ class Timers:
         unique = list({item.id: item for item in found}.values())
         return tuple(named(unique, name) if name else unique)
 
-    @_locked
+    @_writing
     def cancel(self, identities: Iterable[str]) -> tuple[Item, ...]:
         """Take them out for good. What was taken out; those that were not there are ignored.
 
@@ -224,17 +223,13 @@ class Timers:
         gone = tuple(self._items[i] for i in identities if i in self._items)
         if gone:
             self._store.delete([item.id for item in gone])
-        for item in gone:
-            del self._items[item.id]
+            self._take([item.id for item in gone], ())
         return gone
 
-    @_locked
     def remaining_ms(self, item: Item) -> float:
         """How long until it rings; negative when it has."""
-        self._now()
         return self._remaining_ns(self._items.get(item.id, item)) / 1e6
 
-    @_locked
     def wakes(self) -> Wakes:
         """When to look next."""
         if self._ring_again:
@@ -245,7 +240,7 @@ class Timers:
             min((i.due_wall_ns for i in waiting if isinstance(i, Alarm)), default=None),
         )
 
-    @_locked
+    @_writing
     def due(self) -> tuple[Due, ...]:
         """What rings now, each once; it counts as ringing until acknowledged."""
         now = self._now()
@@ -258,19 +253,17 @@ class Timers:
         for item in [i for i in self._items.values() if pending(i)]:
             late_ns = -self._remaining_ns(item)
             if late_ns >= 0:
-                self._items[item.id] = rung(item, now.wall_ns)
-                rings.append(Due(self._items[item.id], late_ns / 1e6))
+                rings.append(Due(rung(item, now.wall_ns), late_ns / 1e6))
         fresh = [ring.item for ring in rings if not ring.again]
         if fresh:
             self._keep(fresh, now)
         return tuple(rings)
 
-    @_locked
     def ringing(self, owner: str | None = None) -> tuple[Item, ...]:
         """What rang and was not acknowledged."""
         return tuple(i for i in self._items.values() if i.ringing and owner in (None, i.owner))
 
-    @_locked
+    @_writing
     def acknowledge(self, identities: Iterable[str] | None = None) -> tuple[Item, ...]:
         """End the ringing of these, or of all. What repeats stays set.
 
@@ -286,7 +279,7 @@ class Timers:
             logger.error("silenced, but not stored: %s", error)
         return done
 
-    @_locked
+    @_writing
     def snooze(self, identity: str, duration_ms: int) -> Timer:
         """End the ringing and have it ring again later.
 
@@ -367,17 +360,19 @@ class Timers:
         if len(self._items) >= MAX_ITEMS:
             raise TimerError(f"there are {MAX_ITEMS} timers and alarms already: cancel one first")
         self._store.put(item)
-        self._items[item.id] = item
+        self._take((), [item])
 
     def _take(self, gone: Iterable[str], changed: Iterable[Item]) -> None:
+        """Change what is held, in one step: who reads meanwhile sees it before or after."""
+        items = {**self._items, **{item.id: item for item in changed}}
         for identity in gone:
-            del self._items[identity]
-        self._items.update((item.id, item) for item in changed)
+            items.pop(identity, None)
+        self._items = items
 
     def _keep(self, items: Sequence[Item], now: Now) -> None:
         """Store what has changed by itself; it rings all the same when the disk is full."""
         kept = [self._stamped(item, now) for item in items]
-        self._items.update((item.id, item) for item in kept)
+        self._take((), kept)
         try:
             self._store.put(*kept)
         except StoreError as error:

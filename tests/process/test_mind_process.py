@@ -17,14 +17,15 @@ import pytest
 
 from appliance.bench.mind_process import MindProcess
 from appliance.errors import ApplianceError
-from appliance.ipc.bus import Client
 from appliance.messages import (
     Accepted,
     CancelTimer,
     Considered,
+    Done,
     ExportMind,
     ForgetFacts,
     ListMind,
+    Message,
     MindExport,
     MindIs,
     Refused,
@@ -34,7 +35,7 @@ from appliance.messages import (
 )
 
 LATE_MS = 100.0
-MOST_P90_MS = 20.0
+MOST_P99_MS = 20.0
 _RING_S = 30.0
 _MCP_SERVER = Path(__file__).with_name("mcp_server.py")
 Make = Callable[..., MindProcess]
@@ -111,21 +112,37 @@ def test_a_microphone_that_was_not_muted_is_never_told_to_be(lasting: MindProces
 
 
 def test_a_disk_that_takes_its_time_holds_up_no_question(mind: MindProcess, data: Path) -> None:
-    considered = mind.consider("Set a timer for ten minutes")
-    slow = sqlite3.connect(data / "mind.db", isolation_level=None)
-    client = Client(mind.runtime_dir, "mind")
+    assert "is set" in mind.say("Set a tea timer for one hour")
+    considered = mind.consider("Set a pasta timer for ten minutes")
+    heard: list[Message] = []
+
+    def note(message: Message) -> bool:
+        heard.append(message)
+        return True
+
+    disk = sqlite3.connect(data / "mind.db", isolation_level=None)
     try:
-        slow.execute("BEGIN IMMEDIATE")  # whoever writes waits, for up to two seconds
+        disk.execute("BEGIN IMMEDIATE")  # whoever writes waits until it ends
         mind.tell(considered)
-        for _ in range(3):
-            client.send(ListMind())
-            assert "156" in mind.consider("What is 12 times 13?", within_s=1.5).reply
-        slow.execute("ROLLBACK")
-        assert isinstance(client.receive(5_000), MindIs)
+        asked = {
+            mind.ask("What is 12 times 13?"): "156",
+            mind.ask("How much time is left on the tea timer?"): "tea timer: 1 hour",
+            mind.ask("Why is the sky blue?"): "",
+        }
+        answers: dict[str, str] = {}
+        while len(answers) < len(asked):
+            mind.hear(note, 10)
+            if isinstance(last := heard[-1], Considered) and last.request_id in asked:
+                answers[last.request_id] = last.reply
+        assert not [m for m in heard if isinstance(m, Done)], "the disk was not waited for"
+        disk.execute("ROLLBACK")
     finally:
-        slow.close()
-        client.close()
-    assert len(listed(mind).timers) == 1
+        disk.close()
+    assert [asked[i] in answer for i, answer in answers.items()] == [True] * 3, answers
+    done = mind.hear(lambda m: isinstance(m, Done), 10)
+    assert isinstance(done, Done)
+    assert done.reply == considered.reply
+    assert len(listed(mind).timers) == 2
 
 
 def test_how_answers_are_spoken_is_told_at_once(lasting: MindProcess) -> None:
@@ -133,8 +150,9 @@ def test_how_answers_are_spoken_is_told_at_once(lasting: MindProcess) -> None:
     lasting.hear(lambda m: isinstance(m, SpeechSettings) and m.volume_percent == 30, 5)
 
 
-@once_more
 def test_two_hundred_questions_in_time(lasting: MindProcess) -> None:
+    """Each of them by the processor time that its loop takes, which no other program changes; what
+    else a question may wait for (a lock, the disk) is in the median of the wall clock."""
     texts = (
         "What time is it?",
         "Set a timer for twenty five minutes",
@@ -145,13 +163,15 @@ def test_two_hundred_questions_in_time(lasting: MindProcess) -> None:
         "How many ounces are in two and a half pounds?",
         "Could you please tell me what the square root of one hundred and forty four is",
     )
-    taken_ms = []
+    cpu_ms, wall_ms = [], []
     for number in range(200):
-        start_ns = time.monotonic_ns()
+        start_ns, cpu_ns = time.monotonic_ns(), lasting.loop_cpu_ns()
         lasting.consider(texts[number % len(texts)])
-        taken_ms.append((time.monotonic_ns() - start_ns) / 1e6)
-    # not the p99, which is the bench's: on a machine that others keep busy it says how busy
-    assert np.percentile(taken_ms, 90) <= MOST_P90_MS, np.percentile(taken_ms, (50, 90, 99, 100))
+        cpu_ms.append((lasting.loop_cpu_ns() - cpu_ns) / 1e6)
+        wall_ms.append((time.monotonic_ns() - start_ns) / 1e6)
+    assert sum(cpu_ms) > 0
+    assert np.percentile(cpu_ms, 99) <= MOST_P99_MS, np.percentile(cpu_ms, (50, 90, 99, 100))
+    assert np.median(wall_ms) <= MOST_P99_MS, np.percentile(wall_ms, (50, 90, 99, 100))
 
 
 # --- timers over a crash -------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
 
@@ -44,6 +45,7 @@ class World:
     rows: dict[str, Item] = field(default_factory=dict)
     full: bool = False
     writes: int = 0
+    on_write: Callable[[], object] = lambda: None
 
     def now(self) -> Now:
         return Now(self.boot_ns, self.wall_ns)
@@ -76,6 +78,7 @@ class World:
     def _write(self) -> None:
         if self.full:
             raise StoreFullError("no room")
+        self.on_write()
         self.writes += 1
 
     def timers(self) -> Timers:
@@ -462,3 +465,34 @@ def test_looking_writes_nothing() -> None:
         timers.list()
         timers.wakes()
     assert world.writes == before
+
+
+def test_whoever_asks_does_not_wait_for_the_disk() -> None:
+    world = World()
+    timers = world.timers()
+    tea = timers.set_timer(600_000, "tea")
+    alarm = timers.set_alarm(11, 0)
+    writing, go_on = threading.Event(), threading.Event()
+    seen: list[object] = []
+
+    def ask() -> None:
+        seen.append(timers.list())
+        seen.append(timers.find(name="tea"))
+        seen.append(timers.remaining_ms(tea))
+        seen.append(timers.ringing())
+        seen.append(timers.wakes())
+
+    world.on_write = lambda: (writing.set(), go_on.wait(20))
+    setter = threading.Thread(target=timers.set_timer, args=(60_000, "egg"))
+    asker = threading.Thread(target=ask, daemon=True)
+    setter.start()
+    try:
+        assert writing.wait(20)
+        asker.start()
+        asker.join(20)
+        wakes = timer_items.Wakes(tea.due_boot_ns, alarm.due_wall_ns)
+        assert seen == [(tea, alarm), (tea,), 600_000.0, (), wakes], "not before it is stored"
+    finally:
+        go_on.set()
+        setter.join(20)
+    assert [item.name for item in timers.list()] == ["egg", "tea", ""]

@@ -60,7 +60,8 @@ class Notes:
         self._store = store
         self._wall_ms = wall_ms
         self._scrub = scrub
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        """Of writers. Readers wait for nobody: what is held is replaced, never changed."""
         self._notes = {note.id: note for note in store.all()}
 
     def add(self, text: str, owner: str) -> Note:
@@ -84,13 +85,12 @@ class Notes:
             if len(self._notes) >= MAX_NOTES:
                 raise ToolError("there are too many notes: delete some first")
             self._store.put(note)
-            self._notes[note.id] = note
+            self._notes = {**self._notes, note.id: note}
         return note
 
     def find(self, about: str, owner: str) -> tuple[Note, ...]:
         """Those about something, best first; without a subject all, oldest first."""
-        with self._lock:
-            mine = [note for note in self._notes.values() if note.owner == owner]
+        mine = [note for note in self._notes.values() if note.owner == owner]
         if not about.strip():
             return tuple(mine)
         index = Index()
@@ -104,9 +104,8 @@ class Notes:
         Raises:
             StoreError: it could not be stored; nothing was deleted.
         """
-        gone = [note.id for note in notes]
+        gone = {note.id for note in notes}
         with self._lock:
             self._store.delete(gone)
-            for identity in gone:
-                self._notes.pop(identity, None)
+            self._notes = {i: note for i, note in self._notes.items() if i not in gone}
         self._scrub()
