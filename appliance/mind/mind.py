@@ -24,8 +24,8 @@ from appliance.mind.memory import Fact, Memory, Who, for_model
 from appliance.mind.perspective import for_speech
 from appliance.mind.recall import is_personal
 from appliance.mind.sayings import phrase
-from appliance.mind.session import Asked, Session, agrees, done_once, is_short, stands_alone
-from appliance.mind.skills import Act, Outcome, Plan, Skills, Voice, plan_of
+from appliance.mind.session import Asked, Open, Session, done_once, stands_alone
+from appliance.mind.skills import Act, Outcome, Plan, Skills, Voice, names_running, plan_of
 from appliance.mind.tools import Registry, Tool, about, offer, parse
 from appliance.mind.tools.registry import Language
 from appliance.mind.understanding import (
@@ -126,25 +126,20 @@ class Mind:
         before = session.before(message.turn_id)
         voice = before.voice if before else session.voice
         if before is not None:
-            ask = before.plan if before.answers else None
+            ours = before.open
         else:
-            ask = session.ask if self.clock_ns() < session.ask_until_ns else None
+            ours = session.open if self.clock_ns() < session.open_until_ns else Open()
         if session.is_over(self.clock_ns()):
             session = replace(session, topic=Topic(), last_reply="")
-        asked = self._understand(session, message, voice, ask)
-        asked.turn_id, asked.voice = message.turn_id, voice
+        asked = self._understand(session, message, voice, ours)
+        asked.turn_id, asked.voice, asked.open = message.turn_id, voice, ours
         return asked
 
-    def _understand(
-        self, session: Session, message: Consider, voice: Voice, ask: Plan | None
-    ) -> Asked:
+    def _understand(self, session: Session, message: Consider, voice: Voice, ours: Open) -> Asked:
         text = message.text
         language: Language = "zh" if language_of(text) == "zh" else "en"
-        if ask is not None:
-            agreed = agrees(text)
-            plan = ask if agreed else Plan(phrase("not_done", language))
-            if agreed or is_short(text, language):
-                return Asked(text, text, None, plan, "", False, language, answers=True)
+        if (answered := ours.answered(text, language)) is not None:
+            return Asked(text, text, None, answered, "", False, language, answers=True)
         understanding = self.understandings.get(language)
         understood = understanding.understand(text) if understanding else None
         question = text
@@ -154,9 +149,11 @@ class Mind:
                 question = followed
             else:
                 understood = followed
+        if understood is None and (name := names_running(self.skills, text)):
+            understood = Understood("timer_left", {"name": name}, _RECALLED, language, text)
         plan = Plan()
         if understood is not None:
-            found = plan_of(self.skills, understood, voice, session.last_reply)
+            found = plan_of(self.skills, understood, voice, session.last_reply, session.undo)
             plan, understood = (found, understood) if found else (plan, None)
         last_resort = understood is not None and understood.intent in LAST_RESORT
         if last_resort and self._offered(question):
@@ -215,7 +212,7 @@ class Mind:
             return None
         session = self.session(message.session_id)
         before, session.committed = session.before(message.turn_id), asked
-        session.ask = None
+        session.open, session.undo = Open(), None
         topic = Topic() if session.is_over(self.clock_ns()) else session.topic
         session.topic = topic.after(asked.question, asked.understood)
         session.active_ns = self.clock_ns()
@@ -235,8 +232,9 @@ class Mind:
         session = self._sessions.get(session_id)
         if session is None:  # closed meanwhile; who comes next was asked nothing
             return
-        session.ask = outcome.ask
-        session.ask_until_ns = self.clock_ns() + _ASK_NS
+        session.open = Open(outcome.ask, outcome.choices)
+        session.open_until_ns = self.clock_ns() + _ASK_NS
+        session.undo = outcome.undo
         session.voice = outcome.voice(session.voice)
 
     def heard(self, record: TurnRecord) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from appliance.mind.skills import Act, Outcome, Plan, Voice
+from appliance.mind.choosing import chosen_of
+from appliance.mind.sayings import phrase
+from appliance.mind.skills import Act, Choices, Outcome, Plan, Voice
 from appliance.mind.tools.registry import Language
 from appliance.mind.understanding import Topic, Understood
 
@@ -25,6 +28,26 @@ _SILENCE_NS = 15 * 60 * 1_000_000_000
 """After it a conversation is over: nothing is repeated or followed up."""
 
 
+@dataclass(frozen=True)
+class Open:
+    """A question of ours that is not answered yet."""
+
+    ask: Plan | None = None
+    """What a yes would do."""
+    choices: Choices = ()
+    """Which of these is meant."""
+
+    def answered(self, text: str, language: Language) -> Plan | None:
+        """What is to be done if this is an answer; None where it is something else."""
+        if chosen := chosen_of(self.choices, text, language):
+            return chosen
+        if self.ask is None:
+            return None
+        if agrees(text):
+            return self.ask
+        return Plan(phrase("not_done", language)) if is_short(text, language) else None
+
+
 @dataclass
 class Asked:
     """A question that was considered and may be meant."""
@@ -39,6 +62,8 @@ class Asked:
     language: Language
     answers: bool = False
     """Whether it answers what we asked."""
+    open: Open = field(default_factory=Open)
+    """What we had asked before it."""
     turn_id: str = ""
     voice: Voice = field(default_factory=Voice)
     """How answers were spoken before anything was done for it."""
@@ -72,10 +97,12 @@ class Session:
     last_reply: str = ""
     active_ns: int = 0
     """When a turn last went on in it."""
-    ask: Plan | None = None
-    """What a yes would do."""
-    ask_until_ns: int = 0
+    open: Open = field(default_factory=Open)
+    """What we have asked."""
+    open_until_ns: int = 0
     """Later than this a yes is meant for somebody else."""
+    undo: Callable[[], object] | None = None
+    """Takes back what the last turn has done."""
     committed: Asked | None = None
     """The question whose answer is being given."""
     said: deque[str] = field(default_factory=lambda: deque(maxlen=_SAID))

@@ -200,6 +200,22 @@ def new_timer(
     )
 
 
+def extended(timer: Timer, by_ms: int) -> Timer:
+    """The timer as it runs longer.
+
+    Raises:
+        TimerError: no sensible duration.
+    """
+    if not 0 < timer.duration_ms + by_ms <= MAX_DURATION_MS:
+        raise TimerError("a timer can run for up to a year")
+    return msgspec.structs.replace(
+        timer,
+        duration_ms=timer.duration_ms + by_ms,
+        due_wall_ns=timer.due_wall_ns + by_ms * 1_000_000,
+        due_boot_ns=timer.due_boot_ns + by_ms * 1_000_000,
+    )
+
+
 def carried_over(timer: Timer, now: Now, *, known: bool) -> Timer:
     """A timer's place on this boot's clock, by the wall clock; it never gets longer."""
     left_ns = min(timer.due_wall_ns - now.wall_ns, timer.duration_ms * 1_000_000)

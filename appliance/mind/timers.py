@@ -31,6 +31,7 @@ from appliance.mind.timer_items import (
     carried_over,
     check_zone,
     clean_name,
+    extended,
     named,
     new_timer,
     pending,
@@ -278,6 +279,26 @@ class Timers:
         except StoreError as error:
             logger.error("silenced, but not stored: %s", error)
         return done
+
+    @_writing
+    def extend(self, identity: str, by_ms: int) -> Timer:
+        """Let a timer that runs run longer.
+
+        Args:
+            identity: of the timer.
+            by_ms: less than nothing: shorter.
+
+        Raises:
+            TimerError: no such timer runs, or no sensible duration.
+            StoreError: it could not be stored; it goes on as it was.
+        """
+        item = self._items.get(identity)
+        if not isinstance(item, Timer) or item.ringing:
+            raise TimerError("no such timer is running")
+        longer = extended(item, by_ms)
+        self._store.put(longer)
+        self._take((), [longer])
+        return longer
 
     @_writing
     def snooze(self, identity: str, duration_ms: int) -> Timer:

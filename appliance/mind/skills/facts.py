@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from appliance.mind.memory import Forgotten, WhichOne
+import functools
+from collections.abc import Sequence
+
+from appliance.mind.memory import Fact, Forgotten, WhichOne
 from appliance.mind.perspective import for_speech
 from appliance.mind.sayings import phrase
-from appliance.mind.skills.plans import Outcome, Plan, Said, Skills, kept
+from appliance.mind.skills.plans import Choice, Outcome, Plan, Said, Skills, kept
 
 _TOLD = 3
 """Facts that are told at once."""
@@ -35,14 +38,27 @@ def forget(skills: Skills, said: Said) -> Plan:
         memory.erase(skills.who)
         return Outcome(phrase("all_forgotten", language), forgotten=True)
 
+    def this(fact: Fact) -> Outcome:
+        memory.forget_these([fact.id])
+        told = for_speech(fact.text)
+        return Outcome(phrase("forgotten", language, text=told), forgotten=True)
+
+    def which(facts: Sequence[Fact]) -> Outcome:
+        told = " ".join(for_speech(fact.text) for fact in facts)
+        choices = (
+            Choice(for_speech(fact.text), kept(functools.partial(this, fact), language))
+            for fact in facts
+        )
+        told = told.rstrip(".。")
+        return Outcome(phrase("which_fact", language, text=told), choices=tuple(choices))
+
     def one() -> Outcome:
         found = memory.forget(said.text("text"), skills.who)
         if isinstance(found, Forgotten):
             told = " ".join(for_speech(fact.text) for fact in found.facts[:_TOLD])
             return Outcome(phrase("forgotten", language, text=told), forgotten=True)
         if isinstance(found, WhichOne):
-            told = " ".join(for_speech(fact.text) for fact in found.facts[:_TOLD])
-            return Outcome(phrase("which_fact", language, text=told))
+            return which(found.facts[:_TOLD])
         return Outcome(phrase("no_such_fact", language))
 
     if not said.slots.get("all"):

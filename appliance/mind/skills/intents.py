@@ -9,9 +9,11 @@ from appliance.mind.skills.plans import Plan, Said, Skills, Voice
 from appliance.mind.tools.registry import Language
 from appliance.mind.understanding import Understood
 
-_SKILLS: Mapping[str, Callable[[Skills, Said], Plan]] = {
+_SKILLS: Mapping[str, Callable[[Skills, Said], Plan | None]] = {
     "timer_set": clocks.set_timer,
+    "timer_add": clocks.extend_timer,
     "alarm_set": clocks.set_alarm,
+    "snooze": clocks.snooze,
     "timer_cancel": clocks.cancel,
     "alarm_cancel": clocks.cancel,
     "reminder_cancel": clocks.cancel,
@@ -39,7 +41,13 @@ _SKILLS: Mapping[str, Callable[[Skills, Said], Plan]] = {
 """Whatever is not here needs nothing but a clock."""
 
 
-def plan_of(skills: Skills, understood: Understood, voice: Voice, last_reply: str) -> Plan | None:
+def plan_of(
+    skills: Skills,
+    understood: Understood,
+    voice: Voice,
+    last_reply: str,
+    undo: Callable[[], object] | None = None,
+) -> Plan | None:
     """What to do, or None when it is for the language model after all.
 
     Args:
@@ -47,9 +55,10 @@ def plan_of(skills: Skills, understood: Understood, voice: Voice, last_reply: st
         understood: the intent.
         voice: how answers are spoken in this session.
         last_reply: the last answer that was heard in it.
+        undo: takes back what was done in the turn before.
     """
     language: Language = "zh" if understood.language == "zh" else "en"
-    said = Said(understood, understood.slots, language, voice, last_reply)
+    said = Said(understood, understood.slots, language, voice, last_reply, undo)
     if make := _SKILLS.get(understood.intent):
         return make(skills, said)
     reply = skills.understandings[understood.language].answer(understood, skills.now())

@@ -37,6 +37,21 @@ class Voice(msgspec.Struct, frozen=True):
     speed: float = 1.0
 
 
+Act = Callable[[], "Outcome"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several that may be meant."""
+
+    label: str
+    """As it was told: what the user calls it is looked for in here."""
+    act: Act
+
+
+Choices = tuple[Choice, ...]
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of a plan."""
@@ -50,6 +65,8 @@ class Outcome:
     """The microphones are to be muted; what is said where that fails."""
     ask: Plan | None = None
     """What is done if the user says yes to the reply."""
+    choices: Choices = ()
+    """What the reply asks to choose from."""
     forgotten: bool = False
     """Something is not to be known any more."""
     undo: Callable[[], object] | None = None
@@ -64,9 +81,6 @@ class Outcome:
             else self.volume_percent,
             speed=before.speed if self.speed is None else self.speed,
         )
-
-
-Act = Callable[[], Outcome]
 
 
 @dataclass(frozen=True)
@@ -91,6 +105,8 @@ class Said:
     language: Language
     voice: Voice
     last_reply: str
+    undo: Callable[[], object] | None = None
+    """Takes back what was done last."""
 
     def text(self, slot: str) -> str:
         """Free text of a slot; empty without one."""

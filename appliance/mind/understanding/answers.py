@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 
+from appliance.mind.timer_items import DAILY, WORKDAYS
 from appliance.mind.understanding.arithmetic import spoken
 from appliance.mind.understanding.lexicon import Lexicon
 from appliance.mind.understanding.places import zone
@@ -90,10 +91,14 @@ def day_of(slots: Slots, today: date) -> date:
 def next_time(slots: Slots, now: datetime) -> datetime:
     """When an alarm with these slots (``time``, ``either_half``, a day) next rings, after ``now``.
 
-    Without a half of the day the sooner of the two is meant; with a day it is the morning's.
+    Without a half of the day the sooner of the two is meant; with a day, or where it repeats, it is
+    the morning's.
     """
     hour, minute = (int(part) for part in str(slots["time"]).split(":"))
     at = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
+    if isinstance(repeat := slots.get("repeat"), tuple):
+        week = (at + timedelta(days=ahead) for ahead in range(8))
+        return next(day for day in week if day > now and day.weekday() in repeat)
     if "days" in slots or "weekday" in slots:
         day = day_of(slots, now.date())
         at = at.replace(year=day.year, month=day.month, day=day.day)
@@ -131,6 +136,29 @@ def spoken_date(day: date, language: str) -> tuple[str, str]:
         WEEKDAYS[day.weekday()].capitalize(),
         f"{_MONTHS[day.month - 1]} {day.day}{suffix}",
     )
+
+
+def spoken_days(days: Sequence[int], language: str) -> str:
+    """The weekdays (Monday 0) on which something repeats: "on weekdays", "every Monday"."""
+    known = {DAILY: ("every day", "每天"), WORKDAYS: ("on weekdays", "工作日")}
+    if found := known.get(tuple(days)):
+        return found[language == "zh"]
+    if language == "zh":
+        return "每" + "、".join(f"星期{_CHINESE_WEEKDAYS[day]}" for day in days)
+    return "every " + " and ".join(WEEKDAYS[day].capitalize() for day in days)
+
+
+def spoken_when(at: datetime, now: datetime, language: str, repeat: Sequence[int] = ()) -> str:
+    """A moment to come as it is said: "7 AM", "7 AM tomorrow", "7 AM on weekdays"."""
+    time, days = spoken_time(at, language), (at.date() - now.date()).days
+    if repeat:
+        day = spoken_days(repeat, language)
+    elif days in (0, 1):
+        day = ("", "明天" if language == "zh" else "tomorrow")[days]
+    else:
+        day = " ".join(spoken_date(at.date(), language))
+        day = day if language == "zh" else f"on {day}"
+    return f"{day}{time}" if language == "zh" else f"{time} {day}".strip()
 
 
 def _time(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from appliance.mind.timer_items import DAILY, WEEKEND, WORKDAYS
 from appliance.mind.understanding import numbers
 from appliance.mind.understanding.lexicon import Lexicon
 from appliance.mind.understanding.slots import (
@@ -62,6 +63,13 @@ _DAY = re.compile(
     r"|(?P<number>\d{1,3})天(?P<side>后|前)"
     r"|(?P<next>下个?)?(?:这个?|本)?(?:星期|礼拜|周)(?P<weekday>[1-6日天7])"
 )
+_WEEK = "(?:星期|礼拜|周)"
+_EVERY = re.compile(
+    r"(?P<daily>每一?天|每日|天天|每个?(?=早上|早晨|清晨|上午|中午|下午|傍晚|晚上|夜里))"
+    rf"|(?P<work>(?:每个?)?工作日|每?{_WEEK}1[到至]{_WEEK}?5)"
+    r"|(?P<weekend>每个?周末)"
+    rf"|每个?{_WEEK}(?P<named>[1-6日天7](?:[和、, ]*(?:每?个?{_WEEK})?[1-6日天7])*)"
+)
 _ANYWHERE = re.compile("")
 _NOT_IN_CLOCK = re.compile(r"(?<![\d.差点])(?<!点过)")
 """Where a duration may begin: the quarter of an hour of "8点15分" is none."""
@@ -114,7 +122,10 @@ def clock(text: str, start: int) -> tuple[int, Slots] | None:
 
 
 def day(text: str, start: int) -> tuple[int, Slots] | None:
-    """Reads a day: ``days`` from today (absent for today), or ``weekday`` and ``next``."""
+    """Reads a day: ``days`` from today (absent for today), ``weekday`` and ``next``, or ``repeat``:
+    the weekdays on which it is to be, Monday 0."""
+    if every := _EVERY.match(text, start):
+        return every.end(), {"repeat": _repeated(every)}
     found = _DAY.match(text, start)
     if not found:
         return None
@@ -130,6 +141,13 @@ def day(text: str, start: int) -> tuple[int, Slots] | None:
         if found["next"]:
             slots["next"] = True
     return found.end(), slots
+
+
+def _repeated(every: re.Match[str]) -> tuple[int, ...]:
+    if every["named"]:
+        numbers_ = re.findall("[1-6日天7]", every["named"])
+        return tuple(sorted({6 if n in "日天7" else int(n) - 1 for n in numbers_}))
+    return DAILY if every["daily"] else WORKDAYS if every["work"] else WEEKEND
 
 
 def moment(text: str, start: int) -> tuple[int, Slots] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from appliance.mind.timer_items import DAILY, WEEKEND, WORKDAYS
 from appliance.mind.understanding import numbers
 from appliance.mind.understanding.lexicon import Lexicon
 from appliance.mind.understanding.slots import (
@@ -34,7 +35,7 @@ _HALF_OF_DAY = (
 )
 _CLOCK = re.compile(
     r"(?:(?P<noon>noon|midday)|(?P<midnight>midnight)"
-    r"|half past (?P<half_past>\d{1,2})"
+    r"|half (?:past )?(?P<half_past>\d{1,2})"
     r"|(?:a )?quarter (?P<quarter>past|after|to|of) (?P<quarter_hour>\d{1,2})"
     r"|(?P<minutes>\d{1,2})(?: minutes?)? (?P<side>past|after|to) (?P<side_hour>\d{1,2})(?! minute)"
     r"|(?P<joined>\d{1,2}[0-5]\d)(?= [ap]m\b)"
@@ -50,6 +51,17 @@ _DAY = re.compile(
     r"|(?P<ago>\d{1,3}) days? ago|(?P<week>in a week)"
     r"|(?:(?P<next>next)|this|coming)? ?(?P<weekday>" + "|".join(WEEKDAYS) + r")s?)"
     r"(?: ?(?:in the )?(?P<part>morning|afternoon|evening|night))?\b"
+)
+_NAMED = rf"(?:{'|'.join(WEEKDAYS)})"
+_EVERY = re.compile(
+    r"(?:on )?(?:(?P<daily>(?:every|each) (?:single )?day|daily"
+    r"|(?:every|each) (?=morning|afternoon|evening|night))"
+    r"|(?P<work>(?:every|each) (?:week ?|working |work ?)day|(?:week|work) ?days"
+    r"|monday (?:to|through|till|until) friday)"
+    r"|(?P<weekend>(?:every|each) weekend|weekends)"
+    rf"|(?P<named>(?:every|each) {_NAMED}(?: (?:and )?(?:every |each )?{_NAMED})*"
+    rf"|{_NAMED}s(?: (?:and )?{_NAMED}s)*))\b"
+    r"(?: ?(?:in the )?(?P<part>morning|afternoon|evening|night)\b)?"
 )
 _RELATIVE = {"after": 2, "before": -2, "tomorrow": 1, "yesterday": -1, "week": 7}
 _PARTS = {"morning": "am", "afternoon": "pm", "evening": "pm", "night": "night", "tonight": "night"}
@@ -150,7 +162,10 @@ def _beside(hour: int, minutes: int, side: str) -> tuple[int, int]:
 
 
 def day(text: str, start: int) -> tuple[int, Slots] | None:
-    """Reads a day: ``days`` from today (absent for today), or ``weekday`` and ``next``."""
+    """Reads a day: ``days`` from today (absent for today), ``weekday`` and ``next``, or ``repeat``:
+    the weekdays on which it is to be, Monday 0."""
+    if every := _EVERY.match(text, start):
+        return every.end(), {"repeat": _repeated(every)}
     found = _DAY.match(text, start)
     if not found:
         return None
@@ -164,6 +179,12 @@ def day(text: str, start: int) -> tuple[int, Slots] | None:
         if found["next"]:
             slots["next"] = True
     return found.end(), slots
+
+
+def _repeated(every: re.Match[str]) -> tuple[int, ...]:
+    if every["named"]:
+        return tuple(n for n, weekday in enumerate(WEEKDAYS) if weekday in every["named"])
+    return DAILY if every["daily"] else WORKDAYS if every["work"] else WEEKEND
 
 
 def moment(text: str, start: int, *, bare: bool = False) -> tuple[int, Slots] | None:

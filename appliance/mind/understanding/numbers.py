@@ -28,6 +28,13 @@ _LARGE = {"万": 10**4, "亿": 10**8, "萬": 10**4, "億": 10**8}
 _CHINESE = re.compile("(?:(?![百千万]分之)[零〇一二两兩三四五六七八九十百千万亿萬億])+")
 
 
+def in_figures(text: str, language: str) -> str:
+    """The text with its numbers in figures, in lower case."""
+    if language == "zh":
+        return chinese(text)
+    return " ".join(english(text.casefold().split()))
+
+
 def _is_number(word: str) -> bool:
     return word.replace(".", "", 1).isdigit() and word.isascii()
 

@@ -50,7 +50,7 @@ _SAME_SLOTS: Mapping[str, tuple[str, ...]] = {
     "unknowable": ("days", "weekday", "place"),
 }
 """Of an intent: the slots of which a follow-up must bring one."""
-_KEPT = ("name", "reminder", "days", "weekday")
+_KEPT = ("name", "reminder", "days", "weekday", "repeat")
 """Slots of a timer or alarm that stay when its time is given or changed."""
 _ASKED = frozenset({"timer_set", "alarm_set"})
 """Where such a slot is missing the user was asked for it, and the bare answer is a follow-up."""

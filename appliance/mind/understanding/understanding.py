@@ -262,6 +262,8 @@ def _finished(meaning: Meaning) -> Mapping[str, object] | None:
     slots = dict(meaning.slots)
     if meaning.intent in LAST_RESORT:
         return {"kind": slots["kind"]}
+    if "repeat" in slots and not meaning.intent.startswith("alarm_"):
+        return None
     number = slots.get("number")
     if meaning.intent == "volume_set" and isinstance(number, int):
         if number > 100:
