@@ -10,6 +10,7 @@ import functools
 import math
 import re
 
+from appliance.mind.characters import has_chinese
 from appliance.mind.recall import is_personal
 
 _MAX_LENGTH = 400
@@ -26,7 +27,6 @@ _ANSWERS_IMPERSONAL_IN_KIND = 0.66
 """... and the same where the fact is of the kind that is wanted."""
 
 _CERTAIN = re.compile(r"\bthe\b|(?<!^)(?<![.?!,] )\b[A-Z][a-z]+")
-_CHINESE = re.compile(r"[\u3400-\u9fff]")
 _LEADS = (
     r"(?:(?:and|so|hey|please|ok|okay|well|sorry|do you (?:know|remember|recall)|can you tell me"
     r"|could you tell me|tell me|remind me(?: of)?(?: again)?|any idea|i forgot|i've forgotten"
@@ -142,7 +142,7 @@ def needed(question: str) -> float:
     wanted = _wanted(question)
     if not is_personal(question):
         # Chinese has no articles: there only the kind of what is asked for makes it certain
-        if not (_CERTAIN.search(question) or (_CHINESE.search(question) and wanted)):
+        if not (_CERTAIN.search(question) or (has_chinese(question) and wanted)):
             return math.inf
         return _ANSWERS_IMPERSONAL_IN_KIND if wanted else _ANSWERS_IMPERSONAL
     if wanted is _REASON:

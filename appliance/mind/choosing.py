@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 
+from appliance.mind.characters import HAN
 from appliance.mind.skills import Act, Choices, Outcome, Plan
 from appliance.mind.tools.registry import Language
 from appliance.mind.understanding import in_figures
 
 _MAX_LENGTH = 60
 """Characters: what is longer has passed on to something else."""
-_WORD = re.compile(r"[㐀-鿿]|[^\W㐀-鿿]+")
+_WORD = re.compile(rf"[{HAN}]|[^\W{HAN}]+")
 _LIGHT_WORDS = (
     "the a an with about of for to on at please that this i mean meant just my"
     " cancel delete forget timer alarm reminder"
@@ -21,7 +22,9 @@ _ALL = re.compile(
     r"|全部|所有|都要?|两个都?|全都",
     re.IGNORECASE,
 )
-_ONE = re.compile(r"\bones?$", re.IGNORECASE)
+_ONE = re.compile(
+    r"\bones?$|\bones?(?= (?:with|about|for|of|at|on|in|that|which|called)\b)", re.IGNORECASE
+)
 _ORDER = re.compile(
     r"(?:the )?(?:(?P<n>first|second|third|fourth|fifth|[1-5](?:st|nd|rd|th))|(?P<last>last))"
     r"(?: one)?"

@@ -18,6 +18,7 @@ import msgspec
 
 from appliance.errors import ApplianceError
 from appliance.mind.answering import fits, needed
+from appliance.mind.characters import has_chinese, visible
 from appliance.mind.perspective import for_speech
 from appliance.mind.recall import Hit, Index, relevant
 
@@ -28,9 +29,7 @@ _MEANT = 0.5
 """Share of a query's words that a fact must meet to be meant by "forget"."""
 _OF_ANOTHER_KIND = 0.5
 """What a fact counts that does not say what is asked for."""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
 _BRACKETS = re.compile(r"[()（）\"“”]")
-_CHINESE = re.compile(r"[\u3400-\u9fff]")
 _MARKS = re.compile(r"<\|.*?\|>|</?s>|\[/?INST\]|<</?SYS>>|[<>|`{}\[\]#*_\\]+")
 _ENGLISH_ATTRIBUTE = re.compile(
     r"^(?P<subject>.{0,60}\b(?:favou?rite\b.{0,30}|name|birthday|anniversary|number|password|code|"
@@ -184,7 +183,7 @@ class Memory:
             MemoryLimitError: nothing to remember, too long, or too many already.
             StoreError: it could not be stored, so it is not remembered.
         """
-        clean = " ".join(_CONTROL.sub(" ", text).split())
+        clean = " ".join(visible(text).split())
         if not re.search(r"\w", clean):
             raise MemoryLimitError("there was nothing to remember")
         if len(clean) > MAX_TEXT_LENGTH:
@@ -336,13 +335,13 @@ def for_model(facts: Iterable[Fact]) -> str:
     told = " ".join(for_speech(_harmless(fact.text))[:_MAX_PROMPT_FACT] for fact in facts)
     if not told:
         return ""
-    if _CHINESE.search(told):
+    if has_chinese(told):
         return f'(你以前告诉过我："{told}"如果这回答了问题，就照样说，称我为"你"。)'
     return f'(You told me before: "{told}" If that answers it, say it again; call me "you".)'
 
 
 def _harmless(text: str) -> str:
-    text = _MARKS.sub(" ", _CONTROL.sub(" ", text))
+    text = _MARKS.sub(" ", visible(text))
     return " ".join(_BRACKETS.sub(" ", text).split())[:_MAX_PROMPT_FACT].rstrip(" .!?。！？")
 
 

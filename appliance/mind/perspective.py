@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 
+from appliance.mind.characters import has_chinese
+
 _WORD = re.compile(r"[A-Za-z]+(?:['’][A-Za-z]+)?")
 _ADDRESSED = re.compile(r"\b(?:you|your|yours|yourself)\b|[你您]|[\"“”「」]", re.IGNORECASE)
-_CHINESE = re.compile(r"[\u4e00-\u9fff]")
 _TO_YOU = {
     "i": "you",
     "i'm": "you're",
@@ -39,13 +40,13 @@ def for_speech(text: str) -> str:
     """A fact as the appliance says it to whoever told it: a whole sentence."""
     text = _plain(text)
     if _ADDRESSED.search(text):
-        return f"你说过：{text}" if _CHINESE.search(text) else f"You said: {text}"
+        return f"你说过：{text}" if has_chinese(text) else f"You said: {text}"
     return _sentence(turned(text))
 
 
 def turned(text: str) -> str:
     """The words of the user as the appliance says them: "call my mother", "call your mother"."""
-    if _CHINESE.search(text):
+    if has_chinese(text):
         return text.replace("我们", "你们").replace("我", "你")
     text = _I_AM.sub(lambda m: f"you {_AM_I[m[1].lower()]}", text)
     return _WORD.sub(lambda m: _TO_YOU.get(_key(m[0]), m[0]), text)
@@ -60,5 +61,5 @@ def _plain(text: str) -> str:
 
 
 def _sentence(text: str) -> str:
-    end = "" if text.endswith(("!", "?", "！", "？")) else "。" if _CHINESE.search(text) else "."
+    end = "" if text.endswith(("!", "?", "！", "？")) else "。" if has_chinese(text) else "."
     return text[:1].upper() + text[1:] + end

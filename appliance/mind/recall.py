@@ -16,14 +16,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from appliance.mind.characters import HAN, has_chinese
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
 _RELATED_FILE = Path(__file__).with_name("related_words.toml")
-_CHINESE = re.compile(r"[\u3400-\u9fff]")
-_TOKEN = re.compile(r"[\u3400-\u9fff]+|[^\W_\u3400-\u9fff]+(?:['’][^\W_\u3400-\u9fff]+)*")
+_CHINESE = re.compile(f"[{HAN}]")
+_TOKEN = re.compile(rf"[{HAN}]+|[^\W_{HAN}]+(?:['’][^\W_{HAN}]+)*")
 _BIDDING = re.compile(r"\b(?:tell|sing|give|show|read|explain|teach|play|help|let) me\b")
 _ENDINGS = (("s", ""), ("es", ""), ("ed", ""), ("ed", "e"), ("ing", ""), ("ing", "e"), ("ies", "y"))
 _MAX_LENGTH = 1000
@@ -100,7 +102,7 @@ def terms(text: str) -> dict[str, frozenset[str]]:
         phrase: data.related[phrase] for phrase in data.phrases if re.search(rf"\b{phrase}\b", text)
     }
     for token in _TOKEN.findall(text):
-        if _CHINESE.search(token):
+        if has_chinese(token):
             found.update((word, _relatives(word, data)) for word in chinese_words(token))
             continue
         word = re.sub(r"['’].*", "", token)
@@ -198,7 +200,7 @@ def _apart(text: str) -> str:
 def _alternatives(word: str, relatives: frozenset[str]) -> tuple[tuple[list[str], float], ...]:
     """What may stand for a word in a fact, as FTS5 terms, and what each counts."""
     others = [_quoted(other) for other in relatives - {word}]
-    if _CHINESE.search(word):
+    if has_chinese(word):
         characters = [_quoted(character) for character in word]
         apart = [f"({' AND '.join(characters)})"] if len(word) > 1 else []  # 戒烟: 戒了烟
         one = characters if len(word) == _PAIR else []  # 伞丢: 雨伞
@@ -230,7 +232,7 @@ def chinese_words(run: str) -> list[str]:
     """Known words, and pairs of characters of what is left between words that say nothing."""
     data = words()
     found: list[str] = []
-    known = sorted((w for w in data.related if w in run and _CHINESE.search(w)), key=len)
+    known = sorted((w for w in data.related if w in run and has_chinese(w)), key=len)
     for word in reversed(known):
         if word in run:
             found.append(word)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from appliance.mind.characters import visible
 from appliance.mind.perspective import turned
 
-_UNSPEAKABLE = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+|<\|.*?\|>"
-)
+_TEMPLATE_MARK = re.compile(r"<\|.*?\|>")
 
 _PHRASES = {
     "unknown": ("I can't do that.", "这个我做不到。"),
@@ -136,7 +135,7 @@ def fixed_phrases(language: str) -> list[str]:
 
 def clean(text: str, limit: int) -> str:
     """One line without control characters, marks of chat templates or more than ``limit``."""
-    return " ".join(_UNSPEAKABLE.sub(" ", text[: 4 * limit]).split())[:limit]
+    return " ".join(_TEMPLATE_MARK.sub(" ", visible(text[: 4 * limit])).split())[:limit]
 
 
 def called(

@@ -3,79 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-import functools
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mind_world import World
 
-from appliance.config import Config, MindConfig
-from appliance.messages import Commit, Consider, Considered, TurnRecord
-from appliance.mind.belongings import Belongings
-from appliance.mind.making import INTENTS, LANGUAGES, make_mind
-from appliance.mind.mind import Mind
+from appliance.messages import Commit
 from appliance.mind.skills import Outcome
-from appliance.mind.tools import typed_tool
-from appliance.mind.tools.registry import Arguments
-from appliance.mind.understanding import Understanding, load
-
-
-@functools.cache
-def understandings() -> dict[str, Understanding]:
-    """Loaded once: they hold no state."""
-    return {language: load(INTENTS, language) for language in LANGUAGES}
-
-
-class World:
-    """A mind with its store, and somebody who talks to it."""
-
-    def __init__(self, folder: Path, *, memory: bool = True) -> None:
-        config = Config(mind=MindConfig(data_dir=str(folder), memory=memory, time_zone="UTC"))
-        self.things = Belongings.open(config)
-        self.mind: Mind = make_mind(config, self.things, understandings(), lambda: {"llm": "ready"})
-        self.asked = 0
-
-    def consider(self, text: str, session: str = "local", **more: bool | str) -> Considered:
-        self.asked += 1
-        message = Consider(
-            session_id=session, request_id=f"r{self.asked}", text=text, in_dialogue=False
-        )
-        return self.mind.consider(msgspec.structs.replace(message, **more))
-
-    def say(
-        self, text: str, session: str = "local", llm: str = "I see.", **more: bool | str
-    ) -> str:
-        """A whole turn; what was said in it."""
-        considered = self.consider(text, session, **more)
-        commit = Commit(session_id=session, request_id=considered.request_id)
-        reply = considered.reply or llm
-        if (act := self.mind.commit(commit)) is not None:
-            outcome = act()
-            self.mind.done(session, outcome)
-            reply = outcome.reply
-        self.heard(text, reply, session, (considered.intent,))
-        return reply
-
-    def heard(self, text: str, reply: str, session: str, marks: tuple[str, ...] = ()) -> None:
-        self.mind.heard(
-            TurnRecord(
-                session_id=session,
-                turn_id="t",
-                source="speech",
-                outcome="answered",
-                transcript=text,
-                reply=reply,
-                utterance_ids=(),
-                speech_end_ns=0,
-                audible_ns=1,
-                voice_to_voice_ms=1.0,
-                contributions_ms={},
-                marks=marks,
-            )
-        )
 
 
 @pytest.fixture
@@ -277,88 +214,6 @@ def test_forgetting_forgets_the_answers_too(world: World) -> None:
     assert len(world.mind.cache) == 0
 
 
-# --- tools of others ---------------------------------------------------------------------------
-
-
-class Switch(Arguments, frozen=True):
-    """Switches the lamp on or off."""
-
-    on: bool
-
-
-def lamp(done: list[bool], *, confirm: bool = False) -> object:
-    def run(asked: Switch) -> dict[str, bool]:
-        done.append(asked.on)
-        return {"on": asked.on}
-
-    return typed_tool(
-        Switch,
-        name="lamp_switch",
-        run=run,
-        say=lambda value, _language: f"The lamp is {'on' if value['on'] else 'off'}.",
-        label={"en": "the lamp", "zh": "灯"},
-        permission="mcp:home",
-        confirm=(lambda _asked, _language: "Shall I?") if confirm else None,
-    )
-
-
-def offered(world: World, done: list[bool], *, confirm: bool = False) -> None:
-    world.mind.offer([lamp(done, confirm=confirm)], lambda tools: f"{len(list(tools))} tools")  # type: ignore[list-item]
-
-
-def test_a_tool_is_offered_only_where_the_question_is_about_it(world: World) -> None:
-    offered(world, [])
-    considered = world.consider("Please turn on the lamp in here")
-    assert considered.grammar == "1 tools"
-    assert "lamp_switch" in considered.facts
-    assert world.consider("Who wrote Hamlet?").grammar == ""
-
-
-def call(world: World, json: str) -> Outcome:
-    considered = world.consider("Please turn on the lamp in here")
-    act = world.mind.commit(Commit(session_id="local", request_id=considered.request_id, call=json))
-    assert act is not None
-    return act()
-
-
-def test_a_call_is_done_and_told_from_its_result(world: World) -> None:
-    done: list[bool] = []
-    offered(world, done)
-    assert call(world, '{"name": "lamp_switch", "arguments": {"on": true}}').reply == (
-        "The lamp is on."
-    )
-    assert done == [True]
-
-
-@pytest.mark.parametrize(
-    "json",
-    [
-        "{",
-        '{"name": "lamp_switch", "arguments": {"on": "maybe"}}',
-        '{"name": "timer_set", "arguments": {"minutes": 5}}',
-        '{"name": "note_delete", "arguments": {"about": "x"}}',
-        '{"name": "rm", "arguments": {}}',
-    ],
-)
-def test_no_tool_runs_without_its_permission(world: World, json: str) -> None:
-    done: list[bool] = []
-    offered(world, done)
-    reply = call(world, json).reply
-    assert not done
-    assert world.things.timers.list() == ()
-    assert reply.startswith(("I can't", "I'm not allowed", "I didn't"))
-
-
-def test_a_call_that_asks_first_waits_for_the_yes(world: World) -> None:
-    done: list[bool] = []
-    offered(world, done, confirm=True)
-    outcome = call(world, '{"name": "lamp_switch", "arguments": {"on": true}}')
-    world.mind.done("local", outcome)
-    assert (outcome.reply, done) == ("Shall I?", [])
-    assert world.say("yes") == "The lamp is on."
-    assert done == [True]
-
-
 # --- bad input ---------------------------------------------------------------------------------
 
 
@@ -511,10 +366,3 @@ def test_after_a_long_silence_nothing_is_repeated_or_followed_up(world: World) -
     now_ns += 2 * 60 * 10**9
     assert "156" not in world.consider("Say that again").reply
     assert world.consider("divided by 3").intent != "calculate"
-
-
-def test_a_chinese_question_is_about_a_tool_by_its_words(world: World) -> None:
-    calendar = replace(lamp([]), description="读取家里的日程安排")  # type: ignore[type-var]
-    world.mind.offer([calendar], lambda tools: f"{len(list(tools))} tools")  # type: ignore[list-item]
-    assert world.consider("请看看我的日程安排").grammar == "1 tools"
-    assert world.consider("天空为什么是蓝色的？").grammar == ""

@@ -482,7 +482,11 @@ def test_whoever_asks_does_not_wait_for_the_disk() -> None:
         seen.append(timers.ringing())
         seen.append(timers.wakes())
 
-    world.on_write = lambda: (writing.set(), go_on.wait(20))
+    def write() -> None:
+        writing.set()
+        go_on.wait(20)
+
+    world.on_write = write
     setter = threading.Thread(target=timers.set_timer, args=(60_000, "egg"))
     asker = threading.Thread(target=ask, daemon=True)
     setter.start()

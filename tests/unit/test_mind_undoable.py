@@ -6,7 +6,7 @@ import datetime as dt
 from pathlib import Path
 
 import pytest
-from test_mind import World, offered
+from mind_world import World, offered
 
 from appliance.bench.intents import evaluate, read
 from appliance.config import PROJECT_ROOT

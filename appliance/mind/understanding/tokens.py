@@ -7,25 +7,25 @@ import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from appliance.mind.characters import HAN
 from appliance.mind.understanding.lexicon import Lexicon
 
 MAX_CHARACTERS = 400
 """Nobody says more in one command; what is longer is a question or an attack."""
 
-_HAN = "㐀-䶿一-鿿"
 _TOKEN = re.compile(
     r"\{\w+\}"  # a slot in a template
     r"|(?<![^\W\d_])[ap]\.\s?m\b\.?"  # a.m.
     r"|\d{1,2}:\d{2}(?!\d)"  # 7:30
     r"|\d+(?:st|nd|rd|th)\b"  # 22nd
     r"|\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"  # 1,000 or 3.5
-    rf"|[{_HAN}]"
-    rf"|(?:(?![{_HAN}])[^\W\d_])+(?:'(?:(?![{_HAN}])[^\W\d_])+)*"
+    rf"|[{HAN}]"
+    rf"|(?:(?![{HAN}])[^\W\d_])+(?:'(?:(?![{HAN}])[^\W\d_])+)*"
     r"|-(?=\s?\d)|[+*/=^√%°$€£]",
     re.IGNORECASE,
 )
 _SIGNS = str.maketrans("’‘`×·÷−–：，（）％＋＝", "'''**/--:,()%+=")
-_HAN_SCRIPT = re.compile(f"[{_HAN}]")
+_HAN_SCRIPT = re.compile(f"[{HAN}]")
 _LATIN_SCRIPT = re.compile(r"[a-zA-ZÀ-ɏ]+")
 
 

@@ -35,6 +35,8 @@ LAST_RESORT = frozenset({"unknowable", "undoable"})
 """Intents that only say what is not known or cannot be done: of the kind, no slot else matters."""
 FOR_MODEL = "model"
 """Its templates take a sentence out of a wider one's reach: it is for the language model."""
+MOST_WORDS_SOUGHT = 48
+"""Of a sentence in which a task is looked for: every part of it may have to be tried."""
 SAME_WORD = 0.88
 """Jaro-Winkler similarity from which an unknown word is taken for a known one."""
 
@@ -173,7 +175,9 @@ class Understanding:
         return best[1] if best else None
 
     def _as_said(self, clean: str, heard: Sequence[Token], words: str) -> str:
-        """Normalised words of a sentence as they stand in it."""
+        """Normalised words of a sentence as they stand in it; of an endless one as they are."""
+        if len(heard) > MOST_WORDS_SOUGHT:
+            return words
         for first in range(len(heard)):
             for last in range(first, len(heard)):
                 if self._normal(heard[first : last + 1]) == words:
