@@ -33,6 +33,7 @@ _WATCH_BLOCKS = 30
 _TURNS = 3
 """Each partition is constrained in one of so many blocks."""
 _COHERENCE_STEP = np.float32(0.05)
+_TINY = np.float32(1e-12)
 _INCOHERENT, _COHERENT = 0.15, 0.4
 """Share of the error that the echo explains, by chance and when the path has changed."""
 
@@ -365,10 +366,18 @@ class _Coherence:
         self._echo = np.full(_BINS, 1e-9, np.float32)
 
     def update(self, error: NDArray[np.complex64], echo: NDArray[np.complex64]) -> float:
-        """Take spectra (161,) of one microphone's error and echo."""
-        self._cross += _COHERENCE_STEP * (error * echo.conj() - self._cross)
-        self._error += _COHERENCE_STEP * (_power(error) - self._error)
-        self._echo += _COHERENCE_STEP * (_power(echo) - self._echo)
+        """Take spectra (161,) of one microphone's error and echo.
+
+        Each block counts alike: the first loud ones after a pause would else stand alone, and few
+        blocks are coherent by chance; the filter would be learnt anew where every sentence begins.
+        """
+        error_power, echo_power = _power(error), _power(echo)
+        error_level = np.sqrt(error_power.sum() + _TINY)
+        echo_level = np.sqrt(echo_power.sum() + _TINY)
+        cross = error * echo.conj() / (error_level * echo_level)
+        self._cross += _COHERENCE_STEP * (cross - self._cross)
+        self._error += _COHERENCE_STEP * (error_power / error_level**2 - self._error)
+        self._echo += _COHERENCE_STEP * (echo_power / echo_level**2 - self._echo)
         return float((_power(self._cross) / self._echo).sum() / self._error.sum())
 
 

@@ -24,6 +24,8 @@ _FLOOR_STEP = np.float32(0.15)
 _FLOOR_BLOCKS, _SETTLED_BLOCKS = 300, 20
 _NOTHING = 1e-7
 """Summed power of a block that is no noise, but a microphone that is not open or muted."""
+_LOWEST_BIN = 1
+"""Nobody speaks below 25 Hz, but there a loudspeaker that distorts shifts the pressure."""
 _MARGIN = 1e-3
 """Bins in which the echo is weaker than this share of its mean say nothing about its residue."""
 
@@ -36,7 +38,7 @@ class ResidualSettings:
     """Residual echo against echo before anything is known."""
     rise_db: float = 0.35
     """Largest step up of the leakage estimate, per block; it rests while the near-end speaks."""
-    fall_db: float = 0.12
+    fall_db: float = 0.06
     """Step down for each 2 dB of deviation (three steps at most)."""
     decay: float = 0.7
     """Share of the echo's power that is still to come in the next block."""
@@ -119,8 +121,8 @@ class ResidualSuppressor:
             return np.ones(BINS, np.float32)
         self._usual += _USUAL_STEP * (audible - self._usual)
         residue = self._residue(source) + late_power
-        expected = float(residue.sum() + noise.sum())
-        self._believe(10 * math.log10(float(error_power.sum()) / expected + 1e-9))
+        expected = _audible(residue + noise)
+        self._believe(10 * math.log10(_audible(error_power) / expected + 1e-9))
         if not known:
             self.near_end = 0.0
         if placed:
@@ -218,6 +220,10 @@ class _NoiseFloor:
             return np.zeros(BINS, np.float32)
         floor: Floats = np.minimum(self._minimum[0], self._minimum[1])
         return floor
+
+
+def _audible(power: Floats) -> float:
+    return float(power[_LOWEST_BIN:].sum()) + 1e-12
 
 
 def _power(spectrum: Spectra) -> Floats:

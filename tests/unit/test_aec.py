@@ -204,3 +204,17 @@ def test_whatever_comes_the_output_is_finite_and_bounded(seed, shapes):
         assert np.isfinite(error).all()
         assert np.isfinite(echo).all()
         assert np.abs(error).max() < 20
+
+
+def test_the_first_blocks_of_a_sentence_do_not_pass_for_another_path():
+    fading = 10 ** (-3 * np.arange(RATE) / RATE)
+    far = noise(1, 12) * np.tile(fading, 12).astype("f4")
+    played = far + 0.1 * np.abs(far)  # what is left of an echo that distorts is as loud as it is
+    mic = echo_of(played, room(2, 1)) + noise(7, 12, 1e-5)
+    canceller = EchoCanceller(1, SHORT)
+    explained = []
+    for at in range(0, len(far), 160):
+        canceller.process(mic[:, at : at + 160], far[at : at + 160])
+        explained.append(canceller.explained)
+    onsets = range(400, len(explained), 100)
+    assert max(max(explained[onset : onset + 20]) for onset in onsets) < 0.25

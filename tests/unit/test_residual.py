@@ -123,3 +123,15 @@ def test_a_microphone_that_is_not_open_is_no_quiet_room():
     for _ in range(100):
         suppressor.listen(spectrum(rng, 0.01))
     assert suppressor.noise_power > 0.2 * 2 * BINS * 0.01**2
+
+
+def test_a_shift_of_pressure_is_nobody():
+    rng = np.random.default_rng(10)
+    suppressor = ResidualSuppressor()
+    far_end_only(suppressor, rng, 600)
+    for _ in range(20):
+        echo = spectrum(rng, 1.0)
+        error = 0.1 * echo
+        error[0] = 30.0
+        suppressor.process(error, echo, NONE)
+    assert suppressor.near_end < 0.2
