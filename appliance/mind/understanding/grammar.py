@@ -46,6 +46,8 @@ NAME = "name"
 """Free text of one to three words; every other free text may be long."""
 FACT = "fact"
 """Free text that begins with a personal word of the lexicon ("my"); handed out as ``text``."""
+STATEMENT = "statement"
+"""Free text that says how something is, by a verb of the lexicon, and does not ask; as ``text``."""
 TEXT = "text"
 TASK = "task"
 """Free text beside slots, of what one is to be reminded; handed out as ``name``, as it was said."""
@@ -139,6 +141,7 @@ def load(folder: Path, lexicon: Lexicon, key: Callable[[str], str], literal: Lit
                     masked = any(name in SLOTS for name in template.list_names(rules))
                     pattern = _pattern(template.expression, rules, partial(literal, masked=masked))
                     pattern = pattern.replace(f"<{FACT}>", f"<{TEXT}>{_personal(lexicon)}")
+                    pattern = pattern.replace(f"<{STATEMENT}>", f"<{TEXT}>{_stating(lexicon)}")
                     patterns.append((re.compile(_tidy(pattern)), meaning))
                     continue
                 for count, text in enumerate(_expand(template, rules)):
@@ -245,6 +248,11 @@ _LONG = r"\S.*?"
 def _personal(lexicon: Lexicon) -> str:
     words = "|".join(map(re.escape, lexicon.personal)) or "(?!)"
     return f"(?=(?:{words})(?![a-z]))"
+
+
+def _stating(lexicon: Lexicon) -> str:
+    states, asks = ("|".join(map(re.escape, words)) for words in (lexicon.states, lexicon.asks))
+    return rf"(?=.*?\b(?:{states})\b)(?!.*\b(?:{asks})\b)"
 
 
 def _tidy(pattern: str) -> str:

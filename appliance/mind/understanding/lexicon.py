@@ -25,6 +25,10 @@ class Lexicon:
     """Words that may be missing or too many at little cost ("is")."""
     personal: tuple[str, ...] = ()
     """Words with which a fact about the speaker begins ("my")."""
+    states: tuple[str, ...] = ()
+    """Verbs that say how something is."""
+    asks: tuple[str, ...] = ()
+    """Words with which one asks or bids: with one of them nothing is stated."""
     mishearings: tuple[tuple[str, str], ...] = ()
     """Regular expressions on the normalised sentence with its slots, and what they stand for."""
     arithmetic: tuple[tuple[str, str], ...] = ()
@@ -57,6 +61,8 @@ class Lexicon:
             light_dropped=frozenset(raw.get("light_dropped", ())),
             light=frozenset(raw.get("light", ())),
             personal=tuple(str(word) for word in raw.get("personal", ())),
+            states=tuple(str(word) for word in raw.get("states", ())),
+            asks=tuple(str(word) for word in raw.get("asks", ())),
             mishearings=_pairs(raw.get("mishearings", ())),
             arithmetic=_pairs(raw.get("arithmetic", ())),
             units=units,
