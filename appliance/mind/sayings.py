@@ -109,12 +109,25 @@ _PHRASES = {
         "Sorry, I can't keep anything at the moment: {why}.",
         "抱歉，我现在什么也存不了：{why}。",
     ),
+    "impossible": ("Sorry, that won't do: {why}.", "抱歉，这样不行：{why}。"),
     "disk_full": ("the disk is full", "磁盘已满"),
     "disk_fails": ("the disk does not work as it should", "磁盘不正常"),
     "all_notes_deleted": ("I deleted all notes.", "已删除所有笔记。"),
     "confirm_notes": ("Shall I delete all {count} notes?", "要删除全部{count}条笔记吗？"),
 }
 
+_REASONS_ZH = {
+    "a timer can run for up to a year": "计时器最长一年",
+    "there are too many timers and alarms already: cancel one first": "太多了，请先取消一个",
+    "there is no such time of day": "没有这个时间",
+    "that time has passed already": "那个时间已经过了",
+    "nothing of that kind is ringing": "没有在响的",
+    "no such timer is running": "没有这样的计时器在运行",
+    "there was nothing to remember": "没有要记的内容",
+    "that is too long to remember: say it in one short sentence": "太长了，请用一句短话说",
+    "the memory is full: forget something first": "记忆满了，请先忘掉一些",
+}
+"""What an error says that may be spoken, in Chinese."""
 _UNITS = (
     (86_400, "day", "天"),
     (3600, "hour", "小时"),
@@ -126,6 +139,11 @@ _UNITS = (
 def phrase(key: str, language: Literal["en", "zh"], **values: object) -> str:
     """A sentence of the table with its places filled."""
     return _PHRASES[key][language == "zh"].format(**values)
+
+
+def impossible(why: str, language: Literal["en", "zh"]) -> str:
+    """That something cannot be done, and why, as its error says in English."""
+    return phrase("impossible", language, why=_REASONS_ZH[why] if language == "zh" else why)
 
 
 def fixed_phrases(language: str) -> list[str]:

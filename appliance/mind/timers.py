@@ -379,7 +379,7 @@ class Timers:
 
     def _admit(self, item: Item) -> None:
         if len(self._items) >= MAX_ITEMS:
-            raise TimerError(f"there are {MAX_ITEMS} timers and alarms already: cancel one first")
+            raise TimerError("there are too many timers and alarms already: cancel one first")
         self._store.put(item)
         self._take((), [item])
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import msgspec
 
 from appliance.mind.memory import Memory, MemoryLimitError, Who
-from appliance.mind.sayings import phrase
+from appliance.mind.sayings import impossible, phrase
 from appliance.mind.store import StoreCorruptError, StoreError, StoreFullError
 from appliance.mind.timer_items import TimerError
 from appliance.mind.timers import Timers
-from appliance.mind.tools import Notes, Registry, ToolError
+from appliance.mind.tools import Notes, Registry
 from appliance.mind.tools.registry import Language
 from appliance.mind.understanding import Understanding, Understood
 
@@ -152,8 +152,8 @@ def kept(act: Act, language: Language) -> Act:
             return act()
         except StoreCorruptError:
             raise
-        except (TimerError, MemoryLimitError, ToolError) as error:
-            return Outcome(phrase("cannot_keep", language, why=str(error)))
+        except (TimerError, MemoryLimitError) as error:
+            return Outcome(impossible(str(error), language))
         except StoreError as error:
             logger.error("%s", error)
             why = "disk_full" if isinstance(error, StoreFullError) else "disk_fails"
