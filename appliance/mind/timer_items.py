@@ -6,7 +6,7 @@ import datetime as dt
 import functools
 import uuid
 from collections.abc import Iterable, Sequence
-from typing import cast
+from typing import Protocol, cast
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -80,6 +80,22 @@ class Alarm(_Item, frozen=True, kw_only=True, tag="alarm"):
 Item = Timer | Alarm
 DECODER = cast("msgspec.json.Decoder[Item]", msgspec.json.Decoder(Timer | Alarm))
 """For the store's table ``timers``."""
+
+
+class Store(Protocol):
+    """Where they outlive a restart: `appliance.mind.store.Table`."""
+
+    def all(self) -> list[Item]:
+        """What is stored."""
+
+    def put(self, *records: Item) -> None:
+        """Store or replace, all or none; on the disk when it returns."""
+
+    def delete(self, identities: Iterable[str]) -> None:
+        """Delete."""
+
+    def replace(self, gone: Iterable[str], *records: Item) -> None:
+        """Delete and store, all or nothing."""
 
 
 class Due(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, Protocol, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
@@ -25,6 +25,7 @@ from appliance.mind.timer_items import (
     Alarm,
     Due,
     Item,
+    Store,
     Timer,
     TimerError,
     Wakes,
@@ -44,22 +45,6 @@ logger = logging.getLogger(__name__)
 
 _STEP_NS = 20_000_000
 """The wall clock was set when it moved by more than this against the boot clock."""
-
-
-class Store(Protocol):
-    """Where they outlive a restart: `appliance.mind.store.Table`."""
-
-    def all(self) -> list[Item]:
-        """What is stored."""
-
-    def put(self, *records: Item) -> None:
-        """Store or replace, all or none; on the disk when it returns."""
-
-    def delete(self, identities: Iterable[str]) -> None:
-        """Delete."""
-
-    def replace(self, gone: Iterable[str], *records: Item) -> None:
-        """Delete and store, all or nothing."""
 
 
 F = TypeVar("F", bound=Callable[..., Any])
