@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from appliance.mind.characters import HAN
+from appliance.mind.sayings import phrase
 from appliance.mind.skills import Act, Choices, Outcome, Plan
 from appliance.mind.tools.registry import Language
 from appliance.mind.understanding import in_figures
@@ -20,6 +21,11 @@ _LIGHT = frozenset((*_LIGHT_WORDS.split(), *"那这个的是请把取消删除�
 _ALL = re.compile(
     r"(?:(?:cancel|delete|forget) )?(?:all|both|everything|every one)(?: of (?:them|those|these))?"
     r"|全部|所有|都要?|两个都?|全都",
+    re.IGNORECASE,
+)
+_NONE = re.compile(
+    r"no|nope|neither|none|none of (?:them|those|these)|neither of them|no thanks?(?: you)?"
+    r"|都不要?|都不是|不用了?|不要了?|不是|没有",
     re.IGNORECASE,
 )
 _ONE = re.compile(
@@ -46,6 +52,8 @@ def chosen_of(choices: Choices, text: str, language: Language) -> Plan | None:
         return None
     if _ALL.fullmatch(said):
         return Plan(act=lambda: _together([choice.act for choice in choices], language))
+    if _NONE.fullmatch(said):
+        return Plan(phrase("not_done", language))
     if order := _ORDER.fullmatch(said):
         last = order["last"] or order["last_zh"]
         which = (order["n"] or order["zh"] or "").lower()

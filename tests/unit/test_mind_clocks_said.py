@@ -181,6 +181,7 @@ def test_more_time_is_taken_back_too(world: World) -> None:
         ("the second one", ["tea", "pasta"]),
         ("the last one", ["tea", ""]),
         ("all of them", []),
+        ("neither", ["tea", "", "pasta"]),
         ("What time is it?", ["tea", "", "pasta"]),
         ("the egg one", ["tea", "", "pasta"]),
         ("the minute one", ["tea", "", "pasta"]),
@@ -196,6 +197,15 @@ def test_the_one_that_is_named_after_we_asked(world: World, answer: str, left: l
     if left:
         world.say("The tea one")
         assert names(world) == left, "we had asked only once"
+
+
+@pytest.mark.parametrize("answer", ["No", "None of them", "都不要"])
+def test_none_of_them_is_an_answer(world: World, answer: str) -> None:
+    world.say("Set a tea timer for three minutes")
+    world.say("Set a timer for five minutes")
+    world.say("Cancel the timer")
+    assert world.say(answer) in ("Okay, I won't.", "好的，不做了。")
+    assert len(names(world)) == 2
 
 
 def test_the_one_in_chinese(world: World) -> None:
