@@ -34,6 +34,9 @@ _TURNS = 3
 """Each partition is constrained in one of so many blocks."""
 _COHERENCE_STEP = np.float32(0.05)
 _TINY = np.float32(1e-12)
+_NO_POWER = np.zeros(_BINS, np.float32)
+_REVERBERANT = 0.7
+"""Share of the distortion's power that is still to come in the next block."""
 _INCOHERENT, _COHERENT = 0.15, 0.4
 """Share of the error that the echo explains, by chance and when the path has changed."""
 
@@ -46,6 +49,8 @@ class EchoCancellerSettings:
     """Length of the modelled echo."""
     distortion_ms: int = 20
     """Length of the modelled echo of the loudspeaker's distortion."""
+    distortion_left_db: float = -38.0
+    """What is left of the distortion, against the cube of the far-end."""
     decay_db: float = 1.5
     """By how much each 10 ms of an unknown room is expected to be quieter than those before."""
     prior: float = 0.3
@@ -65,9 +70,9 @@ class Cancelled(NamedTuple):
     """The microphones without the echo, (channels, 160)."""
     echo: Samples
     """The echo as it was estimated, likewise."""
-    late_power: NDArray[np.float32]
-    """Power (161,) of the reverberation beyond the filter's length that is still in `error`, for
-    one microphone, scaled as the spectra of `Analysis`."""
+    uncancelled_power: NDArray[np.float32]
+    """Power (161,) of what no filter of this kind takes out of `error`, for one microphone, scaled
+    as the spectra of `Analysis`: reverberation beyond its length, distortion of other shapes."""
 
 
 class EchoCanceller:
@@ -127,6 +132,7 @@ class EchoCanceller:
         self.explained = 1.0
         """Share of the error, over some 0.2 s, that the estimated echo explains: by chance 0.15."""
         self._tail = _Tail()
+        self._distortion = _NO_POWER
         self._power_before = self._power_after = 0.0
         self._watched = 0
         self._turn = 0
@@ -162,6 +168,7 @@ class EchoCanceller:
         far_power = float(np.dot(far, far)) / BLOCK_SAMPLES
         self._quiet_blocks = 0 if far_power > _SILENCE else self._quiet_blocks + 1
         if not self.active:
+            self._distortion = _NO_POWER
             return Cancelled(mic, np.zeros_like(mic), self._tail.silence())
         self._push(far)
         if not self._scale and not self._calibrate(mic, far_power):
@@ -169,8 +176,10 @@ class EchoCanceller:
         echo_spectra = np.multiply(self._filter, self._spectra, out=self._products).sum(axis=1)
         echo: Samples = scipy.fft.irfft(echo_spectra, axis=-1)[:, BLOCK_SAMPLES:]
         error = mic - echo
+        late_power = self._tail.process(self._spectra[self._partitions - 1])
+        cancelled = Cancelled(error, echo, late_power + self._distortion_power())
         if hold:
-            return Cancelled(error, echo, self._tail.process(self._spectra[self._partitions - 1]))
+            return cancelled
         if self.sounding:
             self._active_blocks += 1
             self._rescale(far_power)
@@ -180,7 +189,7 @@ class EchoCanceller:
                 self._tail.learn(self._filter[0, : self._partitions])
             self._watch(mic, error)
         self._adapt(error, echo_spectra)
-        return Cancelled(error, echo, self._tail.process(self._spectra[self._partitions - 1]))
+        return cancelled
 
     def shift(self, samples: float) -> None:
         """The reference comes later by so many samples from now on: move the taps earlier."""
@@ -242,6 +251,16 @@ class EchoCanceller:
         newest = scipy.fft.rfft(frames, axis=-1)
         spectra[1:] = spectra[:-1]
         spectra[[first for first, _ in self._branches]] = newest
+
+    def _distortion_power(self) -> NDArray[np.float32]:
+        """What may be left of the distortion: a share of the cube's power, by the echo's path."""
+        cube = _power(self._spectra[self._branches[-1][0]])
+        path = self._filter_power[: self._partitions].sum(axis=0) / np.float32(self._channels)
+        self._distortion = np.maximum(cube * path, np.float32(_REVERBERANT) * self._distortion)
+        # the window of `Analysis` passes half of the power
+        left = np.float32(0.5 * 10 ** (self._settings.distortion_left_db / 10))
+        power: NDArray[np.float32] = left * self._distortion
+        return power
 
     def _calibrate(self, mic: Samples, far_power: float) -> bool:
         """Learn the levels from the first active blocks; False until then."""

@@ -193,9 +193,9 @@ class FrontEnd:
             reference = aligned.samples
         reference = self._far_sanitizer.process(reference[None])[0]
         if "echo" in self.bypass:
-            error, echo, late_power, active = mic, None, _NO_POWER, False
+            error, echo, uncancelled_power, active = mic, None, _NO_POWER, False
         else:
-            error, echo, late_power, active = self._echo.process(mic, reference, aligned)
+            error, echo, uncancelled_power, active = self._echo.process(mic, reference, aligned)
             if self._echo.lost:
                 self._aligner.doubt()
         spectra = self._analysis.process(error)
@@ -207,7 +207,7 @@ class FrontEnd:
             self._gains = self._residual.process(
                 spectrum,
                 echo_spectrum,
-                late_power,
+                uncancelled_power,
                 known=self._echo.known,
                 trusted=self._echo.trusted,
                 placed=self._echo.placed,

@@ -44,7 +44,7 @@ class EchoBlock(NamedTuple):
     """The microphones without the echo, (channels, 160)."""
     echo: Samples | None
     """The echo as it was estimated, likewise; None without a canceller."""
-    late_power: NDArray[np.float32]
+    uncancelled_power: NDArray[np.float32]
     """See `appliance.capture.aec.Cancelled`."""
     active: bool
     """Whether there may be an echo at all."""

@@ -38,7 +38,7 @@ class ResidualSettings:
     """Residual echo against echo before anything is known."""
     rise_db: float = 0.35
     """Largest step up of the leakage estimate, per block; it rests while the near-end speaks."""
-    fall_db: float = 0.06
+    fall_db: float = 0.12
     """Step down for each 2 dB of deviation (three steps at most)."""
     decay: float = 0.7
     """Share of the echo's power that is still to come in the next block."""
@@ -69,10 +69,9 @@ class ResidualSuppressor:
 
     The residual echo's power is the estimated echo's times a leakage per bin. The leakage follows
     a low quantile of error over echo, in decibels, and only while the near-end is silent, so that
-    the user is not taken for residue. What the canceller says of reverberation beyond its length is
-    added. The gain follows the decision-directed
-    signal-to-echo ratio (Ephraim and Malah 1984; Enzner and Vary 2006); over-suppression and its
-    floor depend on whether the near-end speaks at all.
+    the user is not taken for residue. What the canceller says that it cannot cancel is added. The
+    gain follows the decision-directed signal-to-echo ratio (Ephraim and Malah 1984; Enzner and
+    Vary 2006); over-suppression and its floor depend on whether the near-end speaks at all.
     """
 
     def __init__(self, settings: ResidualSettings = ResidualSettings()) -> None:
@@ -93,7 +92,7 @@ class ResidualSuppressor:
         self,
         error: Spectra,
         echo: Spectra,
-        late_power: Floats,
+        uncancelled_power: Floats,
         *,
         known: bool = True,
         trusted: bool = True,
@@ -104,7 +103,7 @@ class ResidualSuppressor:
         Args:
             error: spectrum (161,) after the linear canceller.
             echo: spectrum (161,) of the echo that it estimated.
-            late_power: (161,) power of reverberation in `error` beyond the canceller's length.
+            uncancelled_power: (161,) see `appliance.capture.aec.Cancelled`.
             known: False while the echo's path is new: all that is heard counts as residue.
             trusted: False while what is left of the echo may sound like the user.
             placed: False while the estimate has the echo's power, but not its phase.
@@ -112,7 +111,7 @@ class ResidualSuppressor:
         settings = self._settings
         error_power, echo_power = _power(error), _power(echo)
         self._echo = source = np.maximum(echo_power, self._echo * np.float32(settings.decay))
-        audible = float(source.sum() + late_power.sum()) / BINS
+        audible = float(source.sum() + uncancelled_power.sum()) / BINS
         self._paused = self._paused + 1 if audible <= _PAUSE * self._usual else 0
         noise = self._noise.process(error_power, learn=self._paused >= _PAUSE_BLOCKS)
         self.noise_power = float(noise.sum())
@@ -120,17 +119,17 @@ class ResidualSuppressor:
             self.near_end, self._silent = 1.0, True
             return np.ones(BINS, np.float32)
         self._usual += _USUAL_STEP * (audible - self._usual)
-        residue = self._residue(source) + late_power
+        residue = self._residue(source) + uncancelled_power
         expected = _audible(residue + noise)
         self._believe(10 * math.log10(_audible(error_power) / expected + 1e-9))
         if not known:
             self.near_end = 0.0
         if placed:
-            self._follow(error_power, source, late_power + noise, source > _MARGIN * audible)
+            self._follow(error_power, source, uncancelled_power + noise, source > _MARGIN * audible)
         near_end = self.near_end if trusted else 0.0
         caution = 1 + (settings.oversuppression - 1) * (1 - near_end)
         left = self._residue(source) if placed else source
-        residue = (left + late_power) * np.float32(caution)
+        residue = (left + uncancelled_power) * np.float32(caution)
         ratio = error_power / (residue + _TINY)
         smoothing = np.float32(settings.prior_smoothing)
         prior = smoothing * self._near + (1 - smoothing) * np.maximum(ratio - 1, 0)

@@ -29,7 +29,7 @@ class ReflexSettings:
     """Over the far-end a block is evidence when the belief in near-end sound is this high..."""
     above_floor_db: float = 15.0
     """...its level is so far above the noise..."""
-    run_blocks: int = 4
+    run_blocks: int = 5
     """...and so many such blocks come in a row: a click is shorter."""
     hangover_ms: int = 300
     """Without evidence for so long it was nothing, or it is over."""
