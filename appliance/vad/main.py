@@ -76,7 +76,6 @@ class _Service:
         self._bus = bus
         self._voice = SileroDetector(ensure_model("silero-vad", root=config.models_path))
         self._open = OpenSessions()
-        self._detectors: dict[str, ScoredDetector] = {}
         self._lost_blocks = 0
         """Of sessions that have closed."""
         listener = None
@@ -98,7 +97,6 @@ class _Service:
         self, session_id: str, reflex: ReflexSettings, listener: WakeWordListener | None = None
     ) -> Session:
         detector = ScoredDetector(detector_settings(self._config.vad))
-        self._detectors[session_id] = detector
         return Session(
             session_id,
             RingReader(self._config.shm_prefix, mic_ring(session_id)),
@@ -108,6 +106,7 @@ class _Service:
                 self._voice.for_another_stream(),
                 NearEndReflex(reflex),
             ),
+            detector,
             listener,
         )
 
@@ -130,7 +129,7 @@ class _Service:
             self._bus.publish(event)
         if self._judge is not None and (paused := paused_now(told)):
             self._judge.ask(paused, session.stream)
-        if scores := self._detectors[session.session_id].told(told):
+        if scores := session.detector.told(told):
             self._bus.publish(scores)
         self._bus.counters = {
             "lost_blocks": self._lost_blocks

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from appliance.ipc.audio_ring import RingReader
 from appliance.messages import BlocksReady, Message, SpeechEvent, SpeechPaused
+from appliance.vad.scores import ScoredDetector
 from appliance.vad.stream import SpeechStream
 from appliance.vad.wake_word import WakeWordListener
 
@@ -22,6 +23,7 @@ class Session:
         session_id: whose it is.
         reader: of its mic ring.
         stream: what it is judged by.
+        detector: the stream's, which remembers its scores.
         listener: for its wake word, if it needs one.
     """
 
@@ -30,11 +32,13 @@ class Session:
         session_id: str,
         reader: RingReader,
         stream: SpeechStream,
+        detector: ScoredDetector,
         listener: WakeWordListener | None = None,
     ) -> None:
         self.session_id = session_id
         self.reader = reader
         self.stream = stream
+        self.detector = detector
         self._listener = listener
 
     def hear(self, announcement: BlocksReady) -> list[Message]:
