@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from appliance.conductor.answering import Answering
 from appliance.conductor.overlap import MOST_MS, OverlapJudge
 from appliance.conductor.turn import Segment, Turn, TurnSettings, merge_spans
-from appliance.conductor.words import is_stop, plain
+from appliance.conductor.words import is_stop, plain, takes_back
 from appliance.messages import (
     NearEnd,
     OverlapKind,
@@ -96,7 +96,8 @@ class Overlapping(Answering, ABC):
             return False
         self._aside = None
         own = plain(" ".join(self._in_the_air()))
-        meant = is_stop(message.text) and f" {plain(message.text)} " not in f" {own} "
+        wanted = is_stop(message.text) or takes_back(message.text)
+        meant = wanted and f" {plain(message.text)} " not in f" {own} "
         if meant and turn is not None and self._state == "speaking" and self._overlap is None:
             aside.text, aside.speech_end_ns = message.text, self._now_ns
             self._overlap = OverlapJudge(

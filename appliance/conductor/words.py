@@ -22,19 +22,24 @@ _BACKCHANNEL_PHRASES = re.compile(
 _LONGEST_BACKCHANNEL_WORDS = 4
 _SILENCE = (
     r"(?:stop(?: it| that| now| please| talking| speaking)*|be quiet|quiet|shut up|silence|hush|"
-    r"enough|that's enough|that is enough|cancel(?: that)?|never ?mind|forget it|"
+    r"enough|that's enough|that is enough|"
     r"(?:wait|hold on|hang on)(?: (?:a|one) (?:moment|minute|second|sec))?|"
     r"(?:just )?(?:a|one) moment|just (?:a|one) (?:minute|second|sec)|"
-    r"停|停下|停止|别说了|安静|闭嘴|够了|算了|等|等等|等一下|稍等)"
+    r"停|停下|停止|别说了|安静|闭嘴|够了|等|等等|等一下|稍等)"
 )
 _STOP = re.compile(
     r"(?:(?:oh|ok|okay|no|please|hey|now|just)\s+)*"
     rf"{_SILENCE}(?:\s+{_SILENCE})*"
     r"(?:\s+(?:please|now|it|that|thanks|thank you))*"
 )
+_TAKES_BACK = re.compile(
+    r"(?:(?:oh|ok|okay|no|please|actually)\s+)*"
+    r"(?:(?:cancel|undo|scratch)(?: (?:that|it|this))?|never ?mind|forget (?:that|it|about it)|"
+    r"take (?:that|it) back|取消|算了)(?:\s+please)?"
+)
 _STOP_STARTS = re.compile(
     r"(?:(?:oh|ok|okay|please|hey|well)\s+)*(?:stop|wait|no|hold on|excuse me|hang on|shut up|"
-    r"be quiet|quiet|enough|cancel|停|等|不)\b"
+    r"be quiet|quiet|enough|cancel|never ?mind|forget it|停|等|不)\b"
 )
 _NEVER_LAST = """
 a an the my your his her its our their and or but because than if whether although while um uh er
@@ -71,9 +76,14 @@ def is_stop(text: str) -> bool:
     return _STOP.fullmatch(plain(text)) is not None
 
 
+def takes_back(text: str) -> bool:
+    """Whether what was just done may be meant to be undone: more than silence, mind knows what."""
+    return _TAKES_BACK.fullmatch(plain(text)) is not None
+
+
 def starts_interruption(text: str) -> bool:
     """Whether the first words claim the floor, whatever follows."""
-    return _STOP_STARTS.match(plain(text)) is not None
+    return takes_back(text) or _STOP_STARTS.match(plain(text)) is not None
 
 
 def same_words(text: str, other: str) -> bool:

@@ -11,7 +11,13 @@ from turn_world import MS, SESSION, SETTINGS, World
 
 from appliance.conductor import phrases
 from appliance.conductor.overlap import MOST_MS, OverlapJudge
-from appliance.conductor.words import is_backchannel, is_echo, is_stop, starts_interruption
+from appliance.conductor.words import (
+    is_backchannel,
+    is_echo,
+    is_stop,
+    starts_interruption,
+    takes_back,
+)
 from appliance.messages import (
     Cancel,
     DialogueWords,
@@ -228,7 +234,9 @@ def test_a_question_is_put_to_llm_as_llm_has_read_it(world: World) -> None:
 # --- speech over the answer --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", ["Stop.", "no wait", "what about Spain", "Be quiet, please."])
+@pytest.mark.parametrize(
+    "words", ["Stop.", "no wait", "what about Spain", "Be quiet, please.", "Cancel that."]
+)
 def test_an_interruption_cancels_the_answer_and_takes_the_floor(world: World, words: str) -> None:
     answer = world.speaks()
     start = world.over()
@@ -521,7 +529,7 @@ def test_words_are_what_they_are() -> None:
         assert is_backchannel(text), text
     for text in ("", "okay so what about Spain", "no", "right, but where", "yes yes yes yes yes"):
         assert not is_backchannel(text), text
-    for text in ("Stop.", "Okay, stop please", "never mind", "shut up", "That's enough.", "停"):
+    for text in ("Stop.", "Okay, stop please", "shut up", "That's enough.", "停"):
         assert is_stop(text), text
     for text in ("Wait, wait.", "Hold on a second.", "Just a moment, please.", "No, stop, stop!"):
         assert is_stop(text), text
@@ -529,6 +537,10 @@ def test_words_are_what_they_are() -> None:
         assert not is_stop(text), text
     for text in ("wait for me", "One minute.", "Hold on, what is the capital of Spain?"):
         assert not is_stop(text), text  # a minute may be how long a timer runs
+    for text in ("Cancel that.", "Oh, never mind.", "Forget it.", "算了"):
+        assert starts_interruption(text) and takes_back(text) and not is_stop(text), text
+    for text in ("cancel the timer", "forget that I like tea", "what is a cancelled flight"):
+        assert not takes_back(text), text
     assert starts_interruption("no I meant the other one")
     assert not starts_interruption("nobody knows")
     assert is_echo("capital of Italy", ["Rome is the capital of Italy."])
@@ -636,6 +648,7 @@ def test_every_state_has_an_exit_and_history_is_what_was_played(
     ("words", "own", "obeyed"),
     [
         ("Stop.", "It is a long story.", True),
+        ("Cancel.", "It is a long story.", True),
         ("Stop.", "The bus will stop there.", False),
         ("Mm.", "It is a long story.", False),
         ("", "It is a long story.", False),
@@ -652,10 +665,13 @@ def test_a_word_too_short_for_speech_is_obeyed_if_it_asks_for_silence(
     assert world.count(Restore) == 1, "the answer goes on meanwhile"
     world.transcript(words)
     assert (answer in {m.id for m in world.sent if isinstance(m, Cancel)}) is obeyed
-    if obeyed:
-        assert world.last(TurnRecord).outcome == "stopped"
-    else:
+    if not obeyed:
         assert world.taker.state == "speaking"
+    elif is_stop(words):
+        assert world.last(TurnRecord).outcome == "stopped"
+    else:  # there may be something to take back
+        world.ends(answer, "It is", interrupted=True)
+        assert world.last(Generate).messages[-1].text == words
 
 
 def test_of_several_short_sounds_only_the_newest_is_heard(world: World) -> None:
