@@ -69,7 +69,7 @@ class VadConfig(Section):
     """Speech needed before a new turn is believed. The ring gives its beginning back."""
     preroll_ms: int = Field(default=300, ge=0, le=2000)
     """Audio kept from before the first frame of speech."""
-    pause_ms: int = Field(default=64, ge=64, le=2000)
+    pause_ms: int = Field(default=32, ge=32, le=2000)
     """Silence after which transcription starts, in case the turn is over."""
     fallback_ms: int = Field(default=800, ge=200, le=5000)
     """Silence that ends a turn, however unfinished it sounds."""

@@ -50,7 +50,9 @@ class DetectorSettings:
     """The segment begins this long before the first speech frame: the detector lags at onsets."""
     post_roll_ms: int = 200
     """Audio given to recognition after the last speech frame: soft endings score low."""
-    pause_ms: int = 100
+    gap_ms: int = 64
+    """Silence inside what may be the beginning of speech, at most."""
+    pause_ms: int = 32
     """Silence after which ``SpeechPaused`` is announced."""
     resume_ms: int = 64
     """Speech, weighted by probability, that resumes a paused segment."""
@@ -239,7 +241,7 @@ class SpeechDetector:
         self._state = State.STARTING if likely else State.QUIET
         if likely and self._mass_samples() >= _samples(settings.onset_ms):
             self._begin(events)
-        elif frame.end - self._evidence[-1].end >= _samples(settings.pause_ms):
+        elif frame.end - self._evidence[-1].end >= _samples(settings.gap_ms):
             if self._is_short_word():
                 self._begin(events)
                 self._during_speech(frame, events)

@@ -268,7 +268,7 @@ def test_a_change_restarts_who_reads_it_when_nobody_speaks_and_nobody_else(
         beating.set()
         thread.join()
     audit = (paired.data / "audit.jsonl").read_text()
-    assert '"key": "vad.pause_ms", "old": 64, "new": 120' in audit
+    assert '"key": "vad.pause_ms", "old": 32, "new": 120' in audit
 
 
 def _states(client: httpx.Client) -> dict[str, str]:

@@ -59,7 +59,7 @@ def test_utterance_is_one_segment_with_pre_roll_and_post_roll():
     assert started.start == (1024 - 300) * MS
     assert paused.end == ended.end == 2048 * MS
     assert ended.audio_end == (2048 + 200) * MS
-    assert paused.audio_end == paused.decided_at == (2048 + 128) * MS  # 100 ms, whole frames
+    assert paused.audio_end == paused.decided_at == (2048 + 32) * MS
     assert ended.decided_at == (2048 + 800) * MS
     assert ended.reason == "silence"
 
@@ -86,7 +86,13 @@ def test_speech_going_on_resumes_and_moves_the_end():
 
 
 def test_gap_shorter_than_a_pause_is_not_told():
-    events = play(frames(640, 0.9) + frames(96, 0.0) + frames(640, 0.9))
+    spoken = frames(640, 0.9) + frames(96, 0.0) + frames(640, 0.9)
+    events = play(spoken, SpeechDetector(DetectorSettings(pause_ms=100)))
+    assert [type(event) for event in events] == [SpeechStarted]
+
+
+def test_a_gap_in_a_beginning_is_longer_than_a_pause():
+    events = play(frames(512, 0.01) + frames(160, 0.9) + [0.0] + frames(160, 0.9))
     assert [type(event) for event in events] == [SpeechStarted]
 
 
