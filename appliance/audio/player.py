@@ -173,7 +173,7 @@ class PlaybackQueue:
         utterance = self._find(utterance_id)
         if utterance is None:
             return self._remember(utterance_id, self._ended.get(utterance_id, 0))
-        if utterance.level == 0:
+        if utterance.level == 0 or not utterance.queued:
             self._utterances.remove(utterance)
             self._note(PlaybackEventKind.FLUSHED, utterance, 0)
             return self._remember(utterance_id, utterance.played)

@@ -338,8 +338,9 @@ class Answering(Asking):
         if turn.audible_ns:
             self._apologise(turn, phrases.WHERE_WAS_I)
         turn.resumed_at = turn.played_pieces
-        self._out.extend(turn.pieces[turn.resumed_at :])
-        if turn.released and turn.pieces[turn.resumed_at].hold:
+        rest = turn.pieces[turn.resumed_at :]
+        self._out.extend(rest)
+        if turn.released and rest and rest[0].hold:
             self._out.append(Release(session_id=self._session_id, utterance_id=turn.answer_id))
 
     def _give_up(self, turn: Turn, text: str, why: str) -> None:

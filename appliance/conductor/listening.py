@@ -175,9 +175,13 @@ class Listening(Overlapping):
             self._continue_overlap(event)
         elif self._turn is not None and self._turn.segment(event.utterance_id):
             self._heard(event)
+        elif self._state == "speaking" and self._turn is not None and self._turn.source != "speech":
+            self._begin_overlap(event)  # it began while an announcement was being synthesised
 
     def _on_resumed(self, event: SpeechResumed) -> None:
         turn = self._turn
+        if event.utterance_id == self._ignored and not self._ignored_for_good:
+            self._ignored = ""  # what follows an "okay" or a cough is judged anew
         if self._state == "speaking":
             if self._overlaps(event):
                 self._resume_overlap()
@@ -263,7 +267,11 @@ class Listening(Overlapping):
         self._transcribe(segment)
 
     def _on_end_of_turn(self, message: EndOfTurn) -> None:
-        turn = self._turn
+        turn, over = self._turn, self._overlap_segment
+        if over is not None and over.utterance_id == message.utterance_id:
+            if over.paused and over.speech_end_ns == message.speech_end_ns:
+                over.end_of_turn_probability = message.probability
+            return
         if turn is None or self._state != "listening":
             return
         segment = turn.segment(message.utterance_id)
@@ -283,14 +291,17 @@ class Listening(Overlapping):
         if segment is None or turn is None:
             return
         if segment.request is None or segment.speech_end_ns != event.speech_end_ns:
-            segment.spans = merge_spans(segment.spans, self._attention.meant_spans(event))
+            if event.more_follows:  # cut before what was heard last, which is in the next one
+                segment.spans = self._attention.meant_spans(event)
+            else:
+                segment.spans = merge_spans(segment.spans, self._attention.meant_spans(event))
             self._transcribe(segment)  # what is planned for the silence stands
         segment.fell_silent(event)
         segment.ended = segment.paused = True
         if event.more_follows:
             segment.paused = False
             return
-        if turn.commit_at_ns <= self._now_ns:
+        if self._state == "listening" and turn.commit_at_ns <= self._now_ns:
             self._commit(turn)
 
     def _plan_commit(self, turn: Turn) -> None:
@@ -373,6 +384,9 @@ class Listening(Overlapping):
                 break
         else:
             return
+        if message.error and self._state == "listening":
+            segment.request = None  # asked for again when the turn is over
+            return
         if message.error:
             self._give_up(turn, phrases.CANNOT_HEAR, "asr_failed")
             return
@@ -428,9 +442,16 @@ class Listening(Overlapping):
         """What was said over an answer begins a turn of its own."""
         turn = self._begin("speech", self._now_ns)
         turn.mark("barge_in")
+        if self._muted:
+            self._close("muted")
+            return
         turn.segments.append(segment)
         self._enter("listening")
         if not segment.ended:
+            words = segment.text if segment.paused and self._settings.think_ahead else ""
+            if words and not is_stop(words):
+                turn.end_of_turn_probability = segment.end_of_turn_probability
+                self._think_ahead(turn)
             return
         if segment.request is None:
             self._transcribe(segment)

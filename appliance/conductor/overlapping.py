@@ -22,6 +22,7 @@ from appliance.messages import (
     SpeechEnded,
     SpeechEvent,
     SpeechPaused,
+    SpeechResumed,
     Transcript,
 )
 
@@ -38,7 +39,9 @@ class Overlapping(Answering, ABC):
         self._near_end: NearEnd | None = None
         """A sound that may become speech."""
         self._ignored: str = ""
-        """The utterance that was found to be none of the conversation's business."""
+        """The utterance that was found to be none of the conversation's business ..."""
+        self._ignored_for_good = False
+        """... whatever follows in it: it is the appliance's own voice."""
         self._overlap: OverlapJudge | None = None
         self._overlap_segment: Segment | None = None
         self._paused_answer = False
@@ -124,6 +127,8 @@ class Overlapping(Answering, ABC):
                 self._ignored = event.utterance_id
             return
         onset_ns = event.speech_start_ns + self._settings.preroll_ms * 1_000_000
+        if isinstance(event, SpeechResumed):
+            onset_ns = self._now_ns  # what came before it was judged already
         overlap = self._overlap
         if overlap is None or overlap.utterance_id:
             overlap = self._overlap = OverlapJudge(onset_ns)
@@ -133,6 +138,7 @@ class Overlapping(Answering, ABC):
         if known is not None:
             overlap.onset_ns = self._now_ns
             overlap.continues_turn = True
+            known.ended = False
             known.spans = merge_spans(known.spans, event.spans)
             self._overlap_segment = known
             return
@@ -144,6 +150,7 @@ class Overlapping(Answering, ABC):
         if self._overlap is not None and self._overlap_segment is not None:
             self._overlap.active_ns = self._now_ns
             self._overlap_segment.paused = False
+            self._overlap_segment.end_of_turn_probability = None
 
     def _hear_overlap(self, event: SpeechPaused | SpeechEnded) -> None:
         segment, overlap = self._overlap_segment, self._overlap
@@ -198,6 +205,7 @@ class Overlapping(Answering, ABC):
         turn.overlaps.append(overlap.record(kind, self._now_ns))
         if kind != "interruption" or segment is None:
             self._ignored = overlap.utterance_id or self._ignored
+            self._ignored_for_good = kind == "echo"
             self._out.append(Restore(session_id=self._session_id, utterance_id=turn.answer_id))
             if segment and segment.request and segment.text is None:
                 self._cancel(segment.request.request_id)

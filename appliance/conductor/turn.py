@@ -67,6 +67,10 @@ class Segment:
     ended: bool = False
     voiced_ms: float = 0.0
     """How much of it was surely a voice."""
+    voiced_before_ms: float = 0.0
+    """How much of vad's stretch was, before this begins."""
+    end_of_turn_probability: float | None = None
+    """As judged while it was spoken over an answer."""
     request: Transcribe | None = None
     text: str | None = None
 
@@ -74,7 +78,7 @@ class Segment:
         """Note when, and how much of a voice there was until then."""
         self.speech_end_ns = event.speech_end_ns
         self.talker_end_ns = event.talker_end_ns
-        self.voiced_ms = event.voiced_ms
+        self.voiced_ms = max(0.0, event.voiced_ms - self.voiced_before_ms)
 
 
 @dataclass

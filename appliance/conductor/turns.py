@@ -16,6 +16,7 @@ from typing import ClassVar
 from appliance.conductor import phrases
 from appliance.conductor.answering import MOST_RETRIES, SERVANTS, Answering
 from appliance.conductor.listening import Listening
+from appliance.conductor.overlap import OverlapJudge
 from appliance.conductor.overlapping import PAUSE_AFTER_MS, Overlapping
 from appliance.conductor.turn import Segment, Source, Turn, TurnSettings, merge_spans
 from appliance.messages import (
@@ -41,6 +42,7 @@ from appliance.messages import (
     SpeechAside,
     SpeechContinued,
     SpeechEnded,
+    SpeechEvent,
     SpeechPaused,
     SpeechResumed,
     SpeechStarted,
@@ -56,6 +58,8 @@ _INTERRUPTED_BOUND_MS = 1_500
 """Longest wait for how much of an interrupted answer was played."""
 _QUEUE_BOUND_MS = 60_000
 """Longest that other sessions' work excuses the wait for an answer."""
+_ONSET_NS = 300_000_000
+"""By so much speech began before vad told that it went on."""
 _REST_MS = 4_000
 """Silence after which nobody is about to go on: time for what can wait."""
 _CONVERSATION_MS = 15 * 60 * 1_000
@@ -75,6 +79,8 @@ class TurnTaker(Listening):
         """Whether the last answers were slow; set by whoever keeps the figures."""
         self._announcement = ""
         """What is to be said as soon as nobody has the floor."""
+        self._told_ns = 0
+        """By when vad knew what it told last."""
         self._announced: set[str] = set()
         """What rings and was told of."""
 
@@ -87,9 +93,12 @@ class TurnTaker(Listening):
 
     def open_spans(self) -> tuple[Span, ...]:
         """Names of the audio of the turn that is still owed an answer; for the checkpoint."""
-        if self._turn is None or self._turn.source != "speech":
+        turn = self._turn
+        if turn is None or turn.source != "speech":
             return ()
-        return merge_spans((), itertools.chain(*(s.spans for s in self._turn.segments)))
+        if turn.committed and (turn.deed_pending or (turn.considered and turn.considered.acts)):
+            return ()  # better unanswered than done twice
+        return merge_spans((), itertools.chain(*(s.spans for s in turn.segments)))
 
     def due_ns(self) -> int | None:
         """When `tick` has something to decide, if that is known."""
@@ -106,9 +115,18 @@ class TurnTaker(Listening):
     def step(self, message: Message, now_ns: int) -> list[Message]:
         """Take one message; return what to publish."""
         handler = self._handlers.get(type(message))
-        if handler is None:
+        if handler is None or self._was_told(message, now_ns):
             return []
         return self._collect(now_ns, lambda: handler(self, message))
+
+    def _was_told(self, message: Message, now_ns: int) -> bool:
+        """Whether a vad that was restarted tells again what its predecessor has told."""
+        if not isinstance(message, SpeechEvent) or not message.decided_ns:
+            return False
+        if message.decided_ns < self._told_ns:
+            return True
+        self._told_ns = min(message.decided_ns, now_ns)
+        return False
 
     def tick(self, now_ns: int) -> list[Message]:
         """Let time pass: ends turns, and gives up on what has been owed for too long."""
@@ -250,7 +268,7 @@ class TurnTaker(Listening):
         if turn is None or message.utterance_id not in turn.utterance_ids:
             return
         if message.utterance_id != turn.answer_id:
-            if not turn.answer_id and turn.reply_complete:
+            if not turn.answer_id and turn.reply_complete and not turn.deed_pending:
                 self._attention.answered(message.ended_ns)
                 # the apology was all there was to say
                 self._close("nothing_said" if "not_caught" in turn.marks else "lost")
@@ -267,9 +285,19 @@ class TurnTaker(Listening):
             self._bearings.answered(turn.direction_deg, self._now_ns)
         self._finish(turn, "lost" if message.error and not played else outcome, played)
         if overlap is not None and segment is not None:
-            self._take_floor(segment)  # who still speaks when the answer is over has the floor
+            self._go_on_after(overlap, segment)
         elif not self._settings.barge_in:
             self._heard_until_ns = max(self._heard_until_ns, message.ended_ns)
+
+    def _go_on_after(self, overlap: OverlapJudge, segment: Segment) -> None:
+        """Who still speaks when the answer is over has the floor."""
+        if overlap.continues_turn:
+            if segment.ended:
+                return  # a short sound after the question
+            # the question was answered: only what came after it counts
+            self._attention.taken_over(overlap.utterance_id, overlap.onset_ns - _ONSET_NS)
+            segment = Segment(overlap.utterance_id, (), voiced_before_ms=segment.voiced_ms)
+        self._take_floor(segment)
 
     @staticmethod
     def _whole_pieces(turn: Turn) -> str:

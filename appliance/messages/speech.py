@@ -18,6 +18,9 @@ class SpeechEvent(Message, frozen=True, kw_only=True):
     speech_start_ns: int
     direction_deg: float | None = None
     """Where it comes from, counterclockwise in the array's plane; None when that is not known."""
+    decided_ns: int = 0
+    """Time of the audio by which it was known: a vad that was restarted tells the last seconds
+    again. 0 where nobody can tell."""
 
 
 class SpeechStarted(SpeechEvent, frozen=True, kw_only=True):
@@ -49,7 +52,6 @@ class SpeechEnded(SpeechEvent, frozen=True, kw_only=True):
 
     topic: ClassVar[str] = "speech.ended"
     speech_end_ns: int
-    decided_ns: int
     more_follows: bool = False
     voiced_ms: float = 0.0
     """As in `SpeechPaused`."""

@@ -197,6 +197,7 @@ class SpeechStream:
                     utterance_id=self._timeline.utterance_id(start),
                     spans=self._timeline.spans(start, end),
                     speech_start_ns=self._timeline.time_ns(start),
+                    decided_ns=self._timeline.time_ns(end),
                     direction_deg=self._timeline.direction_deg(
                         max(start, end - _LATELY_SAMPLES), end
                     ),
@@ -232,6 +233,7 @@ class SpeechStream:
     def _message(self, event: detection.SpeechEvent) -> Message:
         line, session_id = self._timeline, self._session_id
         utterance_id, start_ns = line.utterance_id(event.start), line.time_ns(event.start)
+        decided_ns = line.time_ns(event.decided_at)
         match event:
             case detection.SpeechStarted():
                 self._turn.begin(event.start)
@@ -240,6 +242,7 @@ class SpeechStream:
                     utterance_id=utterance_id,
                     spans=line.spans(event.start, event.decided_at),
                     speech_start_ns=start_ns,
+                    decided_ns=decided_ns,
                     direction_deg=line.direction_deg(event.start, event.decided_at),
                 )
             case detection.SpeechPaused():
@@ -250,6 +253,7 @@ class SpeechStream:
                     utterance_id=utterance_id,
                     spans=line.spans(event.start, event.audio_end),
                     speech_start_ns=start_ns,
+                    decided_ns=decided_ns,
                     direction_deg=line.direction_deg(event.start, event.end),
                     speech_end_ns=speech_end_ns,
                     voiced_ms=event.voiced * 1000 / RATE_HZ,
@@ -261,6 +265,7 @@ class SpeechStream:
                     utterance_id=utterance_id,
                     spans=line.spans(event.start, event.decided_at),
                     speech_start_ns=start_ns,
+                    decided_ns=decided_ns,
                     direction_deg=line.direction_deg(event.start, event.decided_at),
                 )
             case detection.SpeechEnded():
@@ -271,10 +276,10 @@ class SpeechStream:
                     utterance_id=utterance_id,
                     spans=line.spans(event.start, event.audio_end),
                     speech_start_ns=start_ns,
+                    decided_ns=decided_ns,
                     direction_deg=line.direction_deg(event.start, event.end),
                     speech_end_ns=line.speech_end_ns(event.start, event.end),
                     voiced_ms=event.voiced * 1000 / RATE_HZ,
-                    decided_ns=line.time_ns(event.decided_at),
                     more_follows=event.reason == "split",
                     talker_end_ns=talker_end_ns if paused_at == event.end else 0,
                 )

@@ -318,3 +318,17 @@ def test_no_sequence_of_calls_clicks_or_loses_count(actions: list[tuple[str, str
     assert np.abs(np.diff(played)).max() <= 2 / FADE + 1e-4
     assert played[-1] == 0
     assert queue.queued_samples == 0
+
+
+@pytest.mark.parametrize("samples", range(200, 2_000, 37))
+@pytest.mark.parametrize("blocks", [1, 2, 3, 4])
+def test_a_starving_utterance_that_was_paused_can_be_flushed(samples: int, blocks: int) -> None:
+    queue = PlaybackQueue(48_000, 5.0)
+    queue.enqueue("a", np.full(samples, 0.5, np.float32))
+    for _ in range(blocks):
+        queue.render(480)
+    queue.pause("a")
+    queue.render(480)
+    assert queue.flush("a") <= samples
+    queue.render(480)
+    assert queue.progress("a") == (queue.flush("a"), 0)
