@@ -75,6 +75,11 @@ class Listening(Overlapping):
         turn = self._turn
         onset_ns = event.speech_start_ns + self._settings.preroll_ms * 1_000_000
         known = turn is not None and turn.segment(event.utterance_id) is not None
+        if isinstance(event, SpeechResumed) and not known and onset_ns < self._heard_until_ns:
+            # "Stop." was obeyed at the pause; what follows in the same breath is new
+            onset_ns = self._now_ns
+            from_ns = onset_ns - self._settings.preroll_ms * 1_000_000
+            self._attention.taken_over(event.utterance_id, from_ns)
         if onset_ns < self._heard_until_ns and not known:
             return None
         if event.utterance_id == self._ignored or self._muted:

@@ -242,3 +242,25 @@ def test_an_apology_that_ends_before_the_deed_is_not_the_end() -> None:
     assert world.count(TurnRecord) == 0
     world.done("The lamp is on.")
     assert world.last(Speak).text == "The lamp is on."
+
+
+def test_a_question_in_the_same_breath_as_stop_is_heard(world: World) -> None:
+    answer = world.speaks()
+    start_ms = world.over()
+    world.transcript("Stop,")
+    world.ends(answer, "Rome is", interrupted=True)
+    end_ms = world.over_ends("over", start_ms)
+    world.transcript("Stop.")
+    world.wait(SETTINGS.end_of_turn_ms)
+    assert world.last(TurnRecord).outcome == "stopped"
+    world.now_ms += 150
+    world.resumes("over", start_ms)
+    assert world.taker.state == "listening"
+    world.now_ms += 900
+    end_ms = world.now_ms
+    world.speech(SpeechPaused, "over", start_ms, end_ms)
+    assert world.last(Transcribe).spans[0].first > start_ms // 10
+    world.transcript("How many days are there in a week?")
+    world.now_ms += 800
+    world.speech(SpeechEnded, "over", start_ms, end_ms, decided_ns=world.now_ns)
+    assert questions(world)[-1] == "How many days are there in a week?"
